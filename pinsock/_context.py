@@ -1,0 +1,854 @@
+"""``PinnedContext``: an ``ssl.SSLContext`` that checks pins during the handshake.
+
+Theory of operation
+===================
+
+A :class:`PinnedContext` *is* an ``ssl.SSLContext``: its base class goes on holding the settings,
+checks what it is given and raises its own errors.  Two hooks of CPython's make the object that does
+the TLS, ``_wrap_socket`` and ``_wrap_bio``; they are overridden to make an
+:class:`~pinsock._engine.Engine` on a pyOpenSSL context.  That context is the *snapshot*: compiled
+from the settings when a connection is made, and used again until a setting changes.
+
+Settings that the base class can tell are read from it at each wrap and compared (a handful of
+integers).  What it cannot tell (keys, ciphers, ALPN, ...) is recorded as it passes through the
+setters, and counted.  The trust store is one ``X509_STORE`` beside the snapshots: it can be added
+to while it is in use, as with ``ssl``.
+
+The interpreter's OpenSSL never sees the network.  Its copy of this context has the keys, but no
+connection is ever made from it.
+
+The rules kept here (DESIGN section 5): 6 (one snapshot for each connection), 7 (a server that pins
+its clients issues no tickets and keeps no cache; renegotiation is off), 9 (pins cannot be weakened
+from outside), 10 (mirror it or refuse it).
+
+The base class is bound once, here, and never looked up in :mod:`ssl` again: a module that replaces
+the global ``ssl.SSLContext`` by this class would otherwise make it its own base.
+"""
+
+from __future__ import annotations
+
+import _ssl
+import base64
+import getpass
+import logging
+import operator
+import os
+import re
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import EllipsisType
+from typing import TYPE_CHECKING, NamedTuple, Union, cast
+
+from OpenSSL import SSL
+
+from pinsock import _openssl
+from pinsock._engine import (
+    HANDSHAKE_FAILURE,
+    MemoryEngine,
+    PinnedSession,
+    PinSource,
+    SocketEngine,
+    Wrapping,
+)
+from pinsock._hosts import HostPins
+from pinsock._pins import PinSet, PinsLike
+from pinsock._socket import PinnedObject, PinnedSocket, overriding
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, StrOrBytesPath
+    from typing_extensions import Self
+
+__all__ = ["PinnedContext", "PinsSpec", "create_connection", "create_default_context"]
+
+#: What the ``pins`` of a context may be.
+PinsSpec = Union[
+    None,
+    PinSet,
+    HostPins,
+    PinsLike,
+    Mapping[str, Union[PinSet, PinsLike]],
+    Callable[["str | None"], "PinSet | None"],
+]
+
+_SSLContext = ssl.SSLContext
+
+
+# The C class below it.
+_NativeContext = _SSLContext.__mro__[1]
+
+
+def _native_setting(name: str) -> property:
+    """A property with the getter of ``ssl.SSLContext`` and the setter of the C class below.
+
+    The setters of ssl.py look up the C class by way of the global name ``SSLContext``.  Where a
+    module has put this class in its place they would find themselves, for ever.
+    """
+    ours: property = vars(_SSLContext)[name]
+    return property(ours.fget, vars(_NativeContext)[name].__set__, None, ours.__doc__)
+
+
+class _Unset:
+    """The type of "no pins were given", where None means "no pinning"."""
+
+
+_UNSET = _Unset()
+_PinsArgument = Union[PinsSpec, _Unset]
+
+
+def _normalise(pins: PinsSpec) -> PinSet | HostPins | PinSource | None:
+    """Bring what ``pins`` may be to one of: None, a PinSet, a callable."""
+    if pins is None or isinstance(pins, (PinSet, HostPins)):
+        return pins
+    if isinstance(pins, Mapping):
+        return HostPins(pins)
+    if callable(pins):
+        return pins
+    return PinSet(pins)
+
+
+def _source(pins: PinSet | PinSource | None) -> PinSource | None:
+    """The callable that a handshake asks for its pins; None for no pinning."""
+    if isinstance(pins, PinSet):
+        fixed = pins
+        return lambda _server_hostname: fixed
+    return pins
+
+
+def _override(
+    pins: _PinsArgument, cls: type[object], needed: type[object]
+) -> tuple[PinSource | None] | None:
+    """What ``overriding`` takes for the ``pins`` argument of a wrap."""
+    if isinstance(pins, _Unset):
+        return None
+    if not issubclass(cls, needed):
+        # Only our classes carry them to the handshake; to drop them would be to weaken them.
+        raise TypeError(f"pins= needs a subclass of {needed.__name__}, not {cls.__name__}")
+    return (_source(_normalise(pins)),)
+
+
+def _given_to(owner: object) -> tuple[PinSource | None] | None:
+    """The pins that a socket or object was wrapped with; None if it has its context's."""
+    return owner._pins if isinstance(owner, (PinnedSocket, PinnedObject)) else None
+
+
+#: Private names of the standard library that the package relies on, by owner; the test of this
+#: table is the tripwire that tells which of them a new Python has moved.
+PRIVATE_NAMES: dict[object, tuple[str, ...]] = {
+    _SSLContext: (
+        "_encode_hostname",
+        "_host_flags",
+        "_set_alpn_protocols",
+        "_wrap_bio",
+        "_wrap_socket",
+    ),
+    ssl.SSLSocket: ("_create", "_real_close"),
+    ssl.SSLObject: ("_create",),
+    _ssl: ("_DEFAULT_CIPHERS",),
+}
+
+_DEFAULT_CIPHERS: str = _ssl._DEFAULT_CIPHERS
+# Suites without a certificate call no verify callback, even under CERT_REQUIRED: where there are
+# pins they are not offered.  (A handshake that came to use one all the same is refused at its end.)
+_NO_UNCHECKED_CIPHERS = ":!aNULL:!PSK"
+
+
+class _Settings(NamedTuple):
+    """What a snapshot depends on and the base class can tell, all of one moment."""
+
+    options: int
+    verify_mode: int
+    verify_flags: int
+    host_flags: int
+    minimum_version: int
+    maximum_version: int
+    num_tickets: int
+    post_handshake_auth: bool
+    keylog_filename: str | None
+
+    @classmethod
+    def of(cls, context: ssl.SSLContext) -> _Settings:
+        return cls._make(_read_settings(context))
+
+
+_read_settings = operator.attrgetter(
+    *("options", "verify_mode", "verify_flags", "_host_flags"),
+    *("minimum_version", "maximum_version", "num_tickets", "post_handshake_auth"),
+    "keylog_filename",
+)
+
+
+class _Compiled(NamedTuple):
+    """A snapshot, and what it was compiled from."""
+
+    settings: _Settings
+    changes: int
+    snapshot: SSL.Context
+
+
+class _Identity(NamedTuple):
+    """A certificate chain and its key, as load_cert_chain was given them."""
+
+    chain: list[_openssl.X509Pointer]
+    key: _openssl.KeyPointer
+
+
+_METHODS: dict[int, int] = {
+    ssl.PROTOCOL_TLS_CLIENT: SSL.TLS_CLIENT_METHOD,
+    ssl.PROTOCOL_TLS_SERVER: SSL.TLS_SERVER_METHOD,
+}
+# The protocols (deprecated) that stand for one version.
+_VERSIONS: dict[int, int] = {
+    ssl.PROTOCOL_TLSv1: SSL.TLS1_VERSION,
+    ssl.PROTOCOL_TLSv1_1: SSL.TLS1_1_VERSION,
+    ssl.PROTOCOL_TLSv1_2: SSL.TLS1_2_VERSION,
+}
+_DEFAULT_TICKETS = 2
+# What ssl.create_default_context adds to the flags of a new context.
+_DEFAULT_VERIFY_FLAGS = (
+    ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    if sys.version_info >= (3, 13)
+    else ssl.VerifyFlags(0)
+)
+
+# PEM_read_bio_X509_CRL is not in the bindings, so revocation lists are cut out here.
+_PEM_CRL = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
+
+# Any other would let the descriptor block, and fall back to clear text.
+_NEEDS_PINNED_SOCKET = "sslsocket_class has to be a subclass of PinnedSocket"
+
+_INTERNAL_ERROR = 80  # an alert of RFC 8446 section 6
+
+_log = logging.getLogger("pinsock")
+
+
+class _DefaultCertificates:
+    """The system's trusted certificates, parsed once in a process and when the file changes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # as with _compiling
+        self._key: tuple[object, ...] = ()
+        self._certificates: list[_openssl.X509Pointer] = []
+
+    def load(self, cafile: str) -> list[_openssl.X509Pointer]:
+        with self._lock:
+            status = os.stat(cafile)
+            key = (cafile, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            if key != self._key:
+                with open(cafile, "rb") as file:
+                    self._certificates = _openssl.read_pem_certificates(file.read())
+                self._key = key
+            return self._certificates
+
+
+_default_certificates = _DefaultCertificates()
+
+
+class PinnedContext(_SSLContext):
+    """An ``ssl.SSLContext`` whose connections check pins inside the TLS handshake.
+
+    Everything that takes an ``ssl.SSLContext`` takes this.  A context with pins always demands and
+    verifies the peer's certificate: clients', too, if it is used for a server.
+
+    Args:
+        protocol: as for ``ssl.SSLContext``; ``ssl.PROTOCOL_TLS_CLIENT`` by default.
+        pins: who the peer must be: a :class:`PinSet`, or pins, for every peer; a :class:`HostPins`,
+            or a mapping from host pattern to pins, by ``server_hostname``; or a callable
+            ``(server_hostname) -> PinSet | None``, asked once when a handshake begins (and not
+            for sessions that are resumed within it).  ``None``, said explicitly, is no pinning.
+
+    Raises:
+        PinSyntaxError: a pin or a host pattern cannot be read.
+        ValueError: an empty set of pins.
+    """
+
+    sslsocket_class = PinnedSocket
+    sslobject_class = PinnedObject
+    _host_flags: int
+
+    _encode_hostname: Callable[[str | bytes | None], str | None]
+
+    def __new__(
+        cls, protocol: int = ssl.PROTOCOL_TLS_CLIENT, *args: object, **kwargs: object
+    ) -> Self:
+        return _SSLContext.__new__(cls, protocol)
+
+    def __init__(self, protocol: int = ssl.PROTOCOL_TLS_CLIENT, *, pins: PinsSpec) -> None:
+        self._pins = _normalise(pins)
+        # Reentrant, for a signal handler or a finalizer that wraps a socket in the middle of it.
+        self._compiling = threading.RLock()
+        self._compiled: dict[bool, _Compiled] = {}
+        self._changes = 0  # of what the base class cannot tell
+        self._store = _openssl.Store()
+        self._default_certs = False  # loaded by us, and not (yet) by the base class
+        self._identities: dict[int, _Identity] = {}  # by type of key, as OpenSSL has them
+        self._ciphers = _DEFAULT_CIPHERS
+        # Names this context's sessions: no other server may take them for its own.
+        self._session_context = os.urandom(16)
+        self._alpn: list[bytes] = []
+        self._dh_parameters: bytes | None = None
+        self._group: str | None = None
+        self._sni_callback: Callable[..., int | None] | None = None
+        if self._pins is not None:
+            # A server that pins its clients asks for their certificates; and clients do anyway.
+            self.verify_mode = ssl.CERT_REQUIRED
+
+    # Pins ----------------------------------------------------------------------------------------
+
+    @property
+    def pins(self) -> PinSet | HostPins | PinSource | None:
+        """The pins; setting them is atomic, and affects the handshakes that begin afterwards."""
+        return self._pins
+
+    @pins.setter
+    def pins(self, pins: PinsSpec) -> None:
+        self._pins = _normalise(pins)
+
+    def pin_source(self) -> PinSource | None:
+        """Return what a handshake that begins now asks for its pins; the engine calls this."""
+        return _source(self._pins)
+
+    def wrap_socket(  # type: ignore[override]  # `pins` is one argument more than ssl has
+        self,
+        sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | bytes | None = None,
+        session: PinnedSession | None = None,
+        *,
+        pins: _PinsArgument = _UNSET,
+    ) -> PinnedSocket:
+        """Wrap a socket, as ``ssl.SSLContext.wrap_socket`` does.
+
+        Args:
+            pins: pins for this connection, in place of the context's.
+
+        Raises:
+            ValueError: there are pins, and ``verify_mode`` is ``CERT_NONE``.
+            PinError, ssl.SSLError, OSError: the handshake failed.
+        """
+        if not issubclass(self.sslsocket_class, PinnedSocket):
+            raise TypeError(_NEEDS_PINNED_SOCKET)
+        # What can fail does so here, before ssl takes the descriptor out of ``sock``: it does not
+        # close it for every error, and on CPython 3.10 to 3.12 for few.
+        server_hostname = self._encode_hostname(server_hostname)
+        override = _override(pins, self.sslsocket_class, PinnedSocket)
+        self.snapshot(pinned=self._check_pinning(override, server_side))
+        with overriding(override):
+            return cast(
+                PinnedSocket,
+                super().wrap_socket(
+                    sock,
+                    server_side,
+                    do_handshake_on_connect,
+                    suppress_ragged_eofs,
+                    server_hostname,
+                    session,  # type: ignore[arg-type]  # ours, where ssl has its own
+                ),
+            )
+
+    def wrap_bio(  # type: ignore[override]  # `pins` is one argument more than ssl has
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: PinnedSession | None = None,
+        *,
+        pins: _PinsArgument = _UNSET,
+    ) -> PinnedObject:
+        """Wrap a pair of ``ssl.MemoryBIO``, as ``ssl.SSLContext.wrap_bio`` does.
+
+        Args:
+            pins: pins for this connection, in place of the context's.
+
+        Raises:
+            ValueError: there are pins, and ``verify_mode`` is ``CERT_NONE``.
+        """
+        with overriding(_override(pins, self.sslobject_class, PinnedObject)):
+            return cast(
+                PinnedObject,
+                super().wrap_bio(
+                    incoming,
+                    outgoing,
+                    server_side,
+                    server_hostname,
+                    session,  # type: ignore[arg-type]  # ours, where ssl has its own
+                ),
+            )
+
+    # The hooks -----------------------------------------------------------------------------------
+
+    def _wrap_socket(
+        self,
+        sock: socket.socket,
+        server_side: bool,
+        server_hostname: str | None = None,
+        *,
+        owner: object = None,
+        session: PinnedSession | None = None,
+    ) -> SocketEngine:
+        if not isinstance(sock, PinnedSocket):
+            raise TypeError(_NEEDS_PINNED_SOCKET)
+        override = _given_to(owner)
+        snapshot = self.snapshot(pinned=self._check_pinning(override, server_side))
+        wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
+        engine = SocketEngine(sock, snapshot, self, wrapping)
+        sock.took(engine)
+        return engine
+
+    def _wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool,
+        server_hostname: str | None = None,
+        *,
+        owner: object = None,
+        session: PinnedSession | None = None,
+    ) -> MemoryEngine:
+        override = _given_to(owner)
+        snapshot = self.snapshot(pinned=self._check_pinning(override, server_side))
+        wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
+        return MemoryEngine(incoming, outgoing, snapshot, self, wrapping)
+
+    def _check_pinning(self, override: tuple[PinSource | None] | None, server_side: bool) -> bool:
+        """Refuse a connection that cannot be checked; return whether it has pins."""
+        # What _ssl.c says, in its words.
+        if server_side and self.protocol == ssl.PROTOCOL_TLS_CLIENT:
+            raise _openssl.make_error(
+                ssl.SSLError, 0, "Cannot create a server socket with a PROTOCOL_TLS_CLIENT context"
+            )
+        if not server_side and self.protocol == ssl.PROTOCOL_TLS_SERVER:
+            raise _openssl.make_error(
+                ssl.SSLError, 0, "Cannot create a client socket with a PROTOCOL_TLS_SERVER context"
+            )
+        source = self.pin_source() if override is None else override[0]
+        if source is not None and self.verify_mode == ssl.CERT_NONE:
+            raise ValueError(
+                "verify_mode is CERT_NONE on a context with pins: an unverified chain cannot be "
+                'matched. For self-signed or private certificates say PinSet(..., trust="pins") '
+                "and leave verify_mode at CERT_REQUIRED"
+            )
+        return source is not None
+
+    # The snapshot --------------------------------------------------------------------------------
+
+    def snapshot(self, *, pinned: bool) -> SSL.Context:
+        """Return the compiled settings of this moment; the engine calls this.
+
+        Args:
+            pinned: for a connection with pins; it must not be able to skip their check.
+
+        Raises:
+            NotImplementedError: a setting cannot be carried over; it says which, and why.
+            ssl.SSLError: OpenSSL refuses a setting.
+        """
+        with self._compiling:
+            # Other threads may change settings while one is compiling.  What is compiled is what
+            # was read here, and is filed under that.
+            settings, changes = _Settings.of(self), self._changes
+            found = self._compiled.get(pinned)
+            if found is None or found.settings != settings or found.changes != changes:
+                found = _Compiled(settings, changes, self._compile(settings, pinned))
+                self._compiled[pinned] = found
+            return found.snapshot
+
+    def _compile(self, settings: _Settings, pinned: bool) -> SSL.Context:
+        snapshot = SSL.Context(_METHODS.get(self.protocol, SSL.TLS_METHOD))
+        _openssl.set_modes(snapshot)
+        self._compile_protocol(snapshot, settings, pinned)
+        self._compile_verification(snapshot, settings)
+        for identity in list(self._identities.values()):
+            _openssl.use_certificate(snapshot, identity.chain, identity.key)
+        if self._alpn:
+            snapshot.set_alpn_protos(self._alpn)
+            _choose_alpn(snapshot, self._alpn)
+        if settings.keylog_filename is not None:
+            snapshot.set_keylog_callback(_key_logger(settings.keylog_filename))
+        if self._sni_callback is not None:
+            _openssl.set_servername_callback(snapshot)
+        return snapshot
+
+    def _compile_protocol(
+        self, snapshot: SSL.Context, settings: _Settings, pinned: bool
+    ) -> None:
+        kept = _openssl.options_of(snapshot) & ~settings.options
+        if kept and kept & _SSLContext(self.protocol).options:
+            raise NotImplementedError(
+                f"{ssl.Options(kept)!r} cannot be switched off: "
+                "cryptography binds no SSL_CTX_clear_options"
+            )
+        if settings.num_tickets not in (0, _DEFAULT_TICKETS):
+            raise NotImplementedError(
+                "num_tickets is 0 or 2 here: cryptography binds no SSL_CTX_set_num_tickets"
+            )
+        # Renegotiation is off: it could bring another certificate after the verdict.
+        options = settings.options | SSL.OP_NO_RENEGOTIATION
+        if settings.num_tickets == 0:
+            options |= SSL.OP_NO_TICKET
+        if pinned and self.protocol != ssl.PROTOCOL_TLS_CLIENT:
+            # The engine forbids tickets; without them a server goes on resuming from its cache.
+            snapshot.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        snapshot.set_options(options)
+        _openssl.set_session_context(snapshot, self._session_context)
+        fixed = _VERSIONS.get(self.protocol)
+        _openssl.set_versions(
+            snapshot, fixed or settings.minimum_version, fixed or settings.maximum_version
+        )
+        _openssl.set_ciphers(snapshot, self._ciphers + _NO_UNCHECKED_CIPHERS * pinned)
+        if self._group is not None:
+            _openssl.set_group(snapshot, self._group)
+        if self._dh_parameters is not None:
+            _openssl.use_dh_parameters(snapshot, self._dh_parameters)
+
+    def _compile_verification(self, snapshot: SSL.Context, settings: _Settings) -> None:
+        self._store.attach(snapshot)
+        later = settings.post_handshake_auth
+        if later and self.protocol != ssl.PROTOCOL_TLS_CLIENT and self._pins is not None:
+            raise NotImplementedError(
+                "post_handshake_auth on a server that pins its clients: the handshake would "
+                "complete before the check of their certificates"
+            )
+        _openssl.set_verify_mode(snapshot, settings.verify_mode, post_handshake=later)
+        _openssl.set_verify_flags(snapshot, settings.verify_flags, settings.host_flags)
+        if later:
+            _openssl.set_post_handshake_auth(snapshot)
+
+    # Settings that the base class cannot tell ----------------------------------------------------
+
+    def load_cert_chain(
+        self,
+        certfile: StrOrBytesPath,
+        keyfile: StrOrBytesPath | None = None,
+        password: _Password | None = None,
+    ) -> None:
+        """Load a private key and its certificate chain, as ``ssl.SSLContext`` does.
+
+        The files are read once, now.
+        """
+        asked: list[str | bytes | bytearray] = []
+        # Without a password OpenSSL asks the terminal; twice, were it left to do so.
+        prompt = password if callable(password) else _ask_terminal
+
+        def ask() -> str | bytes | bytearray:
+            asked.append(prompt())
+            return asked[-1]
+
+        given = None if callable(password) else password
+        super().load_cert_chain(certfile, keyfile, ask if given is None else given)
+        password = given if given is not None or not asked else asked[-1]
+        if isinstance(password, str):
+            password = password.encode()
+        with open(certfile, "rb") as file:
+            chain = file.read()
+        key = chain
+        if keyfile is not None:
+            with open(keyfile, "rb") as file:
+                key = file.read()
+        identity = _Identity(
+            _openssl.read_pem_certificates(chain),
+            _openssl.read_private_key(key, None if password is None else bytes(password)),
+        )
+        self._identities[_openssl.key_type(identity.key)] = identity
+        self._changes += 1
+
+    def load_verify_locations(
+        self,
+        cafile: StrOrBytesPath | None = None,
+        capath: StrOrBytesPath | None = None,
+        cadata: str | ReadableBuffer | None = None,
+    ) -> None:
+        """Trust certificate authorities, as ``ssl.SSLContext`` does."""
+        super().load_verify_locations(cafile, capath, cadata)
+        if cafile is not None:
+            with open(cafile, "rb") as file:
+                self._trust_pem(file.read())
+        if capath is not None:
+            self._store.add_directory(os.fsencode(capath))
+        if isinstance(cadata, str):
+            self._trust_pem(cadata.encode("ascii"))
+        elif cadata is not None:
+            self._store.add(_openssl.read_der_certificates(bytes(cadata)))
+
+    def _trust_pem(self, data: bytes) -> None:
+        self._store.add(_openssl.read_pem_certificates(data))
+        for block in _PEM_CRL.findall(data):
+            self._store.add_crl(base64.b64decode(block))
+
+    def set_default_verify_paths(self) -> None:
+        """Trust what the interpreter's OpenSSL trusts, as ``ssl.SSLContext`` does.
+
+        ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` go before what it was built with.  What is missing or
+        damaged is passed over, as with ``ssl``.
+        """
+        paths = ssl.get_default_verify_paths()
+        if paths.cafile is not None:
+            try:
+                self._store.add(_default_certificates.load(paths.cafile))
+            except (OSError, ssl.SSLError) as error:
+                _log.warning("cannot read the default certificates: %s: %s", paths.cafile, error)
+        # Not paths.capath, which is None for a list of several.
+        capath = os.environ.get(paths.openssl_capath_env, paths.openssl_capath)
+        self._store.add_directory(os.fsencode(capath))
+        self._default_certs = True
+
+    def _load_default_certs_below(self) -> None:
+        """Have the base class parse the default certificates; costly, and rarely asked for."""
+        if self._default_certs:
+            super().set_default_verify_paths()
+            self._default_certs = False
+
+    def get_ca_certs(self, binary_form: bool = False) -> list[object]:  # type: ignore[override]  # no overloads
+        """Return the trusted authorities, as ``ssl.SSLContext`` does."""
+        self._load_default_certs_below()
+        return cast("list[object]", super().get_ca_certs(binary_form))
+
+    def cert_store_stats(self) -> dict[str, int]:
+        """Count what is in the trust store, as ``ssl.SSLContext`` does."""
+        self._load_default_certs_below()
+        return super().cert_store_stats()
+
+    def set_ciphers(self, cipherlist: str) -> None:
+        """Set the cipher suites of TLS 1.2 and below, as ``ssl.SSLContext`` does."""
+        super().set_ciphers(cipherlist)
+        self._ciphers = cipherlist
+        self._changes += 1
+
+    def _set_alpn_protocols(self, protocols: bytes) -> None:
+        """Record what ``set_alpn_protocols`` made of its names: each behind its length."""
+        names: list[bytes] = []
+        rest = bytes(protocols)
+        while rest:
+            names.append(rest[1 : 1 + rest[0]])
+            rest = rest[1 + rest[0] :]
+        if names != self._alpn:
+            self._alpn = names
+            self._changes += 1
+
+    def set_ecdh_curve(self, name: str) -> None:
+        """Set the curve of the key exchange, as ``ssl.SSLContext`` does."""
+        super().set_ecdh_curve(name)
+        self._group = os.fsdecode(name)
+        self._changes += 1
+
+    def load_dh_params(self, path: str) -> None:
+        """Load Diffie-Hellman parameters, as ``ssl.SSLContext`` does."""
+        super().load_dh_params(path)
+        with open(path, "rb") as file:
+            self._dh_parameters = file.read()
+        self._changes += 1
+
+    @property
+    def sni_callback(self) -> Callable[..., int | None] | None:
+        """The callback for the name that a client asks for, as with ``ssl.SSLContext``.
+
+        The context it may set on the socket or object has to be a PinnedContext, whose verification
+        and pins then hold.  An exception in it is logged, and is a handshake failure.
+        """
+        return self._sni_callback
+
+    @sni_callback.setter
+    def sni_callback(self, callback: Callable[..., int | None] | None) -> None:
+        if self.protocol == ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError("sni_callback cannot be set on TLS_CLIENT context")
+        if callback is not None and not callable(callback):
+            raise TypeError("not a callable object")
+        self._sni_callback = callback
+        self._changes += 1
+
+    def on_servername(self, owner: object, name: str | None) -> int | None:
+        """Run ``sni_callback``; the engine calls this.  None goes on, a number is an alert's."""
+        if self._sni_callback is None:
+            return None
+        try:
+            answer = self._sni_callback(owner, name, self)
+        except Exception:
+            _log.exception("sni_callback failed")
+            return HANDSHAKE_FAILURE
+        given: object = answer
+        if given is None or isinstance(given, int):
+            return given
+        _log.error("sni_callback returned %r: it has to be None or the number of an alert", answer)
+        return _INTERNAL_ERROR
+
+    # Refused -------------------------------------------------------------------------------------
+
+    @property
+    def _msg_callback(self) -> None:
+        """None: the private debugging hook of ``ssl`` is not there."""
+
+    @_msg_callback.setter
+    def _msg_callback(self, callback: object) -> None:
+        if callback is not None:
+            raise NotImplementedError("_msg_callback is not carried over to the connection yet")
+
+    def session_stats(self) -> dict[str, int]:
+        """Not to be had from the bindings."""
+        raise NotImplementedError("cryptography binds no SSL_CTX_sess_*() counters")
+
+    def set_npn_protocols(self, npn_protocols: object) -> None:
+        """Refused: NPN is gone from OpenSSL; use ALPN."""
+        raise NotImplementedError("NPN is gone from OpenSSL: use set_alpn_protocols")
+
+    def set_psk_client_callback(self, callback: object) -> None:
+        """Refused: a pre-shared key takes the place of the certificate that pins are for."""
+        raise NotImplementedError("TLS-PSK has no certificate: there is nothing to pin")
+
+    def set_psk_server_callback(self, callback: object, identity_hint: str | None = None) -> None:
+        """Refused: a pre-shared key takes the place of the certificate that pins are for."""
+        raise NotImplementedError("TLS-PSK has no certificate: there is nothing to pin")
+
+
+for _name in ("options", "verify_flags", "verify_mode", "minimum_version", "maximum_version"):
+    setattr(PinnedContext, _name, _native_setting(_name))
+
+
+def _ask_terminal() -> str:
+    return getpass.getpass("Enter PEM pass phrase:")
+
+
+# What there is to an ssl.SSLContext, and is mirrored or refused above or told by the base class.
+_KNOWN_MEMBERS = frozenset(
+    {
+        *("cert_store_stats", "check_hostname", "get_ca_certs", "get_ciphers"),
+        *("hostname_checks_common_name", "keylog_filename", "load_cert_chain"),
+        *("load_default_certs", "load_dh_params", "load_verify_locations", "maximum_version"),
+        *("minimum_version", "num_tickets", "options", "post_handshake_auth", "protocol"),
+        *("security_level", "session_stats", "set_alpn_protocols", "set_ciphers"),
+        *("set_default_verify_paths", "set_ecdh_curve", "set_npn_protocols"),
+        *("set_psk_client_callback", "set_psk_server_callback", "set_servername_callback"),
+        *("sni_callback", "sslobject_class", "sslsocket_class", "verify_flags", "verify_mode"),
+        *("wrap_bio", "wrap_socket"),
+    }
+)
+
+
+def _refuse_unknown(cls: type[object], names: Iterable[str]) -> None:
+    """Have members that a newer Python brings raise, until they are mirrored (rule 10).
+
+    The base class would take the setting, and no connection would ever see it.
+    """
+    for name in names:
+        if name not in _KNOWN_MEMBERS and not name.startswith("_"):
+
+            def refuse(self: object, *args: object, name: str = name, **kwargs: object) -> None:
+                raise NotImplementedError(f"{name} is not carried over to the connection yet")
+
+            setattr(cls, name, refuse)
+
+
+_refuse_unknown(PinnedContext, dir(_SSLContext))
+
+
+_Password = Union[str, bytes, bytearray, Callable[[], Union[str, bytes, bytearray]]]
+
+
+def _choose_alpn(snapshot: SSL.Context, protocols: list[bytes]) -> None:
+    """Have a server choose the first of ours that the client offers, or go on without."""
+    ours = tuple(protocols)
+
+    # Without annotations: the type of NO_OVERLAPPING_PROTOCOLS has no public name.
+    def select(_connection, offered):  # type: ignore[no-untyped-def]  # see above
+        return next((name for name in ours if name in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+
+    snapshot.set_alpn_select_callback(select)
+
+
+def _key_logger(path: str) -> Callable[[SSL.Connection, bytes], None]:
+    """Append secrets to a file, in the NSS key log format, for the inspection of traffic."""
+
+    def log(_connection: SSL.Connection, line: bytes) -> None:
+        with open(path, "ab") as file:
+            file.write(line + b"\n")
+
+    return log
+
+
+def create_default_context(
+    purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH,
+    *,
+    pins: PinsSpec,
+    cafile: StrOrBytesPath | None = None,
+    capath: StrOrBytesPath | None = None,
+    cadata: str | ReadableBuffer | None = None,
+) -> PinnedContext:
+    """Create a context with the settings of ``ssl.create_default_context``, and pins.
+
+    Args:
+        purpose: ``ssl.Purpose.SERVER_AUTH`` for clients, ``CLIENT_AUTH`` for servers.
+        pins: as for :class:`PinnedContext`.
+        cafile, capath, cadata: the authorities to trust; the system's if none is given.
+
+    Raises:
+        PinSyntaxError, ValueError: the pins are not right.
+        OSError, ssl.SSLError: the authorities cannot be loaded.
+    """
+    if not isinstance(purpose, ssl.Purpose):
+        raise TypeError(purpose)
+    protocols = {
+        ssl.Purpose.SERVER_AUTH: ssl.PROTOCOL_TLS_CLIENT,
+        ssl.Purpose.CLIENT_AUTH: ssl.PROTOCOL_TLS_SERVER,
+    }
+    context = PinnedContext(protocols[purpose], pins=pins)
+    context.verify_flags |= _DEFAULT_VERIFY_FLAGS
+    if cafile or capath or cadata:
+        context.load_verify_locations(cafile, capath, cadata)
+    elif context.verify_mode != ssl.CERT_NONE:
+        context.load_default_certs(purpose)
+    keylogfile = os.environ.get("SSLKEYLOGFILE")
+    if keylogfile and not sys.flags.ignore_environment:
+        context.keylog_filename = keylogfile
+    return context
+
+
+def create_connection(
+    address: tuple[str, int],
+    timeout: float | EllipsisType | None = ...,
+    source_address: tuple[str, int] | None = None,
+    *,
+    pins: PinsSpec = None,
+    context: PinnedContext | None = None,
+    server_hostname: str | None = None,
+) -> PinnedSocket:
+    """Connect to a server whose identity is pinned, as ``socket.create_connection`` connects.
+
+    Args:
+        address: ``(host, port)``.
+        timeout: seconds for connecting, for the handshake, and for what comes after; None waits
+            without end; left out, it is ``socket.getdefaulttimeout()``.
+        source_address: ``(host, port)`` to bind to before connecting.
+        pins: who the server must be; with a ``context``, in place of the context's.
+        context: the context to use; one of ``create_default_context(pins=pins)`` if left out.
+        server_hostname: the name to verify and to send; ``host`` if left out.
+
+    Raises:
+        ValueError: neither pins nor a context.
+        OSError: connecting failed, or the handshake (:exc:`PinError`, ``ssl.SSLError``).
+    """
+    if context is not None and not isinstance(context, PinnedContext):
+        raise TypeError(f"context is a PinnedContext, not {type(context).__name__}")
+    if context is None:
+        if pins is None:
+            raise ValueError("give pins, or a context: an unpinned connection needs no pinsock")
+        context, pins = create_default_context(pins=pins), None
+    if isinstance(timeout, EllipsisType):
+        timeout = socket.getdefaulttimeout()
+    sock = socket.create_connection(address, timeout, source_address)
+    try:
+        # The handshake is asked for, not left to the wrapping: a socket that the peer has reset by
+        # then looks like one not connected yet, and would come back without a handshake.
+        sock = pinned = context.wrap_socket(
+            sock,
+            do_handshake_on_connect=False,
+            server_hostname=address[0] if server_hostname is None else server_hostname,
+            pins=_UNSET if pins is None else pins,
+        )
+        pinned.do_handshake()
+    except BaseException:
+        sock.close()
+        raise
+    return pinned

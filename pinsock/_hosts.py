@@ -1,0 +1,211 @@
+"""Host patterns: which pin set belongs to which server name.
+
+Pure.  Patterns are those of OkHttp's CertificatePinner: an exact name, ``*.example.com`` (exactly
+one label more), ``**.example.com`` (any number of labels more, none included).  An exact name beats
+``*.``, which beats ``**.``; among the latter the longest wins.
+
+A pattern that fails to match must never mean "unpinned" by accident.  So names are brought to one
+canonical form before they are compared, what has no canonical form is refused, and a host without
+pins is refused unless the author of the patterns said otherwise.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, Union
+
+from pinsock._errors import PinSyntaxError, UnpinnedPeerError
+from pinsock._pins import POSITIONS, PinSet, PinsLike, as_pin_set
+
+__all__ = ["HostPins", "canonical_host"]
+
+# RFC 1035 section 2.3.4 for the sizes.  The underscore is no host name's, but is found in names
+# that are looked up, and ssl lets it through.
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_MAX_NAME = 253
+
+
+def _ip(host: str) -> str | None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        # A scope (RFC 4007) is the way to the peer and no part of its name: no certificate has one.
+        return str(ipaddress.IPv6Address(int(address)))
+    return str(address)
+
+
+def canonical_host(host: str) -> str:
+    """Return the one form of a host name that is compared: lower case, IDNA A-labels, no final dot.
+
+    IP addresses are given in the form of RFC 5952.  Names in other scripts are encoded by the codec
+    that :mod:`ssl` uses, so that the name pinned is the name that is sent and verified.
+
+    Args:
+        host: a host name or an IP address, without port, scheme or brackets.
+
+    Raises:
+        PinSyntaxError: it is neither; the message says what is wrong.
+    """
+    if not isinstance(host, str):
+        raise TypeError(f"a host is a str, not {type(host).__name__}")
+    if address := _ip(host):
+        return address
+    if "://" in host or "/" in host:
+        raise PinSyntaxError(f"{host!r} is a URL or a path: give the host name alone")
+    if host.startswith("["):
+        raise PinSyntaxError(f"{host!r}: write an IPv6 address without brackets and port")
+    if ":" in host:
+        raise PinSyntaxError(f"{host!r} has a port: pins belong to the host name alone")
+    if "*" in host:
+        raise PinSyntaxError(
+            f"{host!r} has a stray wildcard: '*.' or '**.' may stand at the beginning, "
+            "before at least two labels, and nowhere else"
+        )
+    try:
+        name = host.encode("idna").decode("ascii").lower()
+    except UnicodeError as error:
+        raise PinSyntaxError(f"{host!r} is not a host name: {error}") from None
+    name = name[:-1] if name.endswith(".") else name
+    labels = name.split(".")
+    if len(name) > _MAX_NAME or not all(map(_LABEL.fullmatch, labels)):
+        raise PinSyntaxError(f"{host!r} is not a host name")
+    # What ends in a number is an address to resolvers (127.1 is 127.0.0.1) and a name to nobody.
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
+        raise PinSyntaxError(f"{host!r} is neither a host name nor a whole IP address")
+    return name
+
+
+def _wildcard_base(pattern: str, base: str) -> str:
+    name = canonical_host(base)
+    if _ip(name):
+        raise PinSyntaxError(f"{pattern!r}: an IP address has no wildcard")
+    if "." not in name:
+        raise PinSyntaxError(f"{pattern!r} would match a whole top-level domain")
+    return name
+
+
+class HostPins:
+    """Pin sets by host pattern; call it with a host name to get the host's pin set.
+
+    Args:
+        mapping: from pattern to :class:`PinSet` or to whatever ``PinSet`` takes.
+        unpinned: ``"reject"``: a host that no pattern matches is refused with
+            :exc:`UnpinnedPeerError`, before a byte is sent; ``"allow"``: it is connected to
+            under the ordinary checks alone.
+
+    Raises:
+        PinSyntaxError: a pattern is a URL, has a port or a stray wildcard, or is no host name.
+        ValueError: two spellings of one host, or no pins for one.
+    """
+
+    __slots__ = ("_exact", "_one", "_any", "_patterns", "_unpinned")
+
+    def __init__(
+        self,
+        mapping: Mapping[str, Union[PinSet, PinsLike]],
+        *,
+        unpinned: Literal["reject", "allow"] = "reject",
+    ) -> None:
+        if unpinned not in ("reject", "allow"):
+            raise ValueError(f"unpinned is 'reject' or 'allow', not {unpinned!r}")
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"HostPins takes a mapping, not {type(mapping).__name__}")
+        if mapping and all(key in POSITIONS or isinstance(key, int) for key in mapping):
+            raise PinSyntaxError(
+                "these keys are positions, not hosts: write PinSet({position: pins})"
+            )
+        self._unpinned = unpinned
+        self._exact: dict[str, PinSet] = {}
+        self._one: dict[str, PinSet] = {}
+        self._any: dict[str, PinSet] = {}
+        patterns: dict[str, PinSet] = {}
+        for pattern, pins in mapping.items():
+            table, prefix, base = self._read(pattern)
+            if base in table:
+                raise ValueError(f"{pattern!r} is {prefix + base!r} again: merge the two")
+            table[base] = patterns[prefix + base] = as_pin_set(pins)
+        self._patterns = MappingProxyType(patterns)
+
+    def _read(self, pattern: str) -> tuple[dict[str, PinSet], str, str]:
+        if not isinstance(pattern, str):
+            raise TypeError(f"a host pattern is a str, not {type(pattern).__name__}")
+        if pattern.startswith("**."):
+            return self._any, "**.", _wildcard_base(pattern, pattern[3:])
+        if pattern.startswith("*."):
+            return self._one, "*.", _wildcard_base(pattern, pattern[2:])
+        return self._exact, "", canonical_host(pattern)
+
+    @property
+    def patterns(self) -> Mapping[str, PinSet]:
+        """The pin sets by canonical pattern."""
+        return self._patterns
+
+    def __call__(self, server_hostname: str | None) -> PinSet | None:
+        """Return the pin set of a host; the work does not grow with the number of patterns.
+
+        Args:
+            server_hostname: the host name or IP address that is being connected to.
+
+        Returns:
+            The pin set, or None if the host has none and unpinned hosts are allowed.
+
+        Raises:
+            UnpinnedPeerError: the host has no pins, or its name has no canonical form.
+        """
+        if server_hostname is None:
+            raise UnpinnedPeerError(
+                "pins by host need a host name: pass server_hostname "
+                "(a server that pins its clients takes a PinSet instead)"
+            )
+        try:
+            host = canonical_host(server_hostname)
+        except PinSyntaxError as error:
+            # Not even under unpinned="allow": a strange spelling must not shed a host's pins.
+            raise UnpinnedPeerError(
+                f"no pins can be found for this host: {error}", server_hostname=server_hostname
+            ) from None
+        pins = self._find(host)
+        if pins is None and self._unpinned == "reject":
+            raise UnpinnedPeerError(
+                f"there are no pins for {host!r} and unpinned hosts are refused; "
+                "add pins for it, or say HostPins(..., unpinned='allow')",
+                server_hostname=server_hostname,
+            )
+        return pins
+
+    def _find(self, host: str) -> PinSet | None:
+        pins = self._exact.get(host)
+        if pins is not None:
+            return pins
+        _, _, parent = host.partition(".")
+        pins = self._one.get(parent)
+        while pins is None and host:
+            pins = self._any.get(host)
+            _, _, host = host.partition(".")
+        return pins
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, HostPins):
+            return NotImplemented
+        return (self._patterns, self._unpinned) == (other._patterns, other._unpinned)
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self._patterns.items()), self._unpinned))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (dict(self._patterns), self._unpinned)
+
+    def __repr__(self) -> str:
+        said = "" if self._unpinned == "reject" else f", unpinned={self._unpinned!r}"
+        return f"HostPins({dict(self._patterns)!r}{said})"
+
+
+def _restore(patterns: dict[str, PinSet], unpinned: Literal["reject", "allow"]) -> HostPins:
+    return HostPins(patterns, unpinned=unpinned)

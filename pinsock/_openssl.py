@@ -1,0 +1,873 @@
+"""The only door to OpenSSL: tables, error translation, X.509 access, and the C callbacks.
+
+Everything that reaches below the public calls of pyOpenSSL is here, so that a new release which
+moves a name breaks one module, and breaks it at import with a message (see :data:`PRIVATE_NAMES`).
+The rest of the package sees typed functions and opaque pointers.
+
+Why go below at all: pyOpenSSL's verify callback cannot choose the alert, resets OpenSSL's error for
+every truthy answer, and keeps exceptions in a list that all connections of a context share; and its
+``send``/``recv`` copy, and translate errors, in ways that are not :mod:`ssl`'s.
+
+Facts
+-----
+* OpenSSL keeps its errors in a queue for each thread.  ``SSL_get_error`` looks at that queue, so
+  another library's leftovers would be taken for ours: the queue is cleared before each call.
+* cffi releases the GIL around each call and saves ``errno`` behind it (``ffi.errno``).
+* The verify callback runs in the thread that called OpenSSL, inside that call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NewType, Protocol
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi as _ffi
+from OpenSSL._util import lib as _lib
+
+from pinsock._verdict import CERT_REJECTED
+
+#: Private names of pyOpenSSL and of cryptography's bindings that this module relies on.  The test
+#: of this table is the tripwire that tells which of them a new release has moved.
+PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
+    "OpenSSL._util": ("ffi", "lib"),
+    "OpenSSL.SSL.Context": ("_context",),
+    "OpenSSL.SSL.Connection": ("_ssl", "_into_ssl", "_from_ssl"),
+    "OpenSSL._util.lib": (
+        "BIO_free",
+        "BIO_get_mem_data",
+        "BIO_new",
+        "BIO_read",
+        "BIO_s_mem",
+        "BIO_set_mem_eof_return",
+        "BIO_write",
+        "ERR_clear_error",
+        "ERR_get_error",
+        "ERR_reason_error_string",
+        "EVP_PKEY_id",
+        "PEM_read_bio_DHparams",
+        "PEM_read_bio_PrivateKey",
+        "PEM_read_bio_X509",
+        "SSL_CTX_clear_mode",
+        "SSL_CTX_get0_param",
+        "SSL_CTX_set_cert_store",
+        "SSL_CTX_set_cipher_list",
+        "SSL_CTX_set_max_proto_version",
+        "SSL_CTX_set_min_proto_version",
+        "SSL_CTX_set_post_handshake_auth",
+        "SSL_CTX_set_session_id_context",
+        "SSL_CTX_set_tlsext_servername_callback",
+        "SSL_CTX_set_tmp_dh",
+        "SSL_CTX_set_verify",
+        "SSL_CTX_use_PrivateKey",
+        "SSL_CTX_use_certificate_chain_file",
+        "SSL_do_handshake",
+        "SSL_get0_group_name",
+        "SSL_get0_param",
+        "SSL_get0_verified_chain",
+        "SSL_get1_session",
+        "SSL_get_error",
+        "SSL_get_ex_data_X509_STORE_CTX_idx",
+        "SSL_get_peer_cert_chain",
+        "SSL_get_peer_certificate",
+        "SSL_get_servername",
+        "SSL_get_shutdown",
+        "SSL_get_verify_result",
+        "SSL_pending",
+        "SSL_read",
+        "SSL_session_reused",
+        "SSL_set_SSL_CTX",
+        "SSL_set_options",
+        "SSL_set_session",
+        "SSL_set_verify",
+        "SSL_shutdown",
+        "SSL_write",
+        "X509_STORE_CTX_get_current_cert",
+        "X509_STORE_CTX_get_error",
+        "X509_STORE_CTX_get_error_depth",
+        "X509_STORE_CTX_get_ex_data",
+        "X509_STORE_CTX_set_error",
+        "X509_STORE_add_cert",
+        "X509_STORE_add_crl",
+        "X509_STORE_load_locations",
+        "X509_STORE_new",
+        "X509_STORE_up_ref",
+        "X509_VERIFY_PARAM_set1_host",
+        "X509_VERIFY_PARAM_set1_ip",
+        "X509_VERIFY_PARAM_set_flags",
+        "X509_VERIFY_PARAM_set_hostflags",
+        "X509_verify_cert_error_string",
+        "d2i_SSL_SESSION",
+        "d2i_X509_CRL_bio",
+        "d2i_X509_bio",
+        "i2d_SSL_SESSION",
+        "i2d_X509_bio",
+        "sk_X509_num",
+        "sk_X509_value",
+    ),
+}
+
+
+def missing_names() -> list[str]:
+    """Return the private names relied on that this pyOpenSSL or cryptography does not have."""
+    # Attributes of instances can only be seen on instances.
+    context = SSL.Context(SSL.TLS_METHOD)
+    owners: dict[str, object] = {
+        "OpenSSL._util": __import__("OpenSSL._util", fromlist=["lib"]),
+        "OpenSSL.SSL.Context": context,
+        "OpenSSL.SSL.Connection": SSL.Connection(context, None),
+        "OpenSSL._util.lib": _lib,
+    }
+    return [
+        f"{owner}.{name}"
+        for owner, names in PRIVATE_NAMES.items()
+        for name in names
+        if not hasattr(owners[owner], name)
+    ]
+
+
+# Opaque pointers.  NewTypes of object: they can be handed on, and nothing else.
+SSLPointer = NewType("SSLPointer", object)
+BIOPointer = NewType("BIOPointer", object)
+X509Pointer = NewType("X509Pointer", object)
+StorePointer = NewType("StorePointer", object)
+KeyPointer = NewType("KeyPointer", object)
+Memory = NewType("Memory", object)
+
+# The calls of the read and write path, bound once: a global name is all that a call then costs.
+ssl_do_handshake: Callable[[SSLPointer], int] = _lib.SSL_do_handshake
+ssl_read: Callable[[SSLPointer, Memory, int], int] = _lib.SSL_read
+ssl_write: Callable[[SSLPointer, Memory, int], int] = _lib.SSL_write
+ssl_shutdown: Callable[[SSLPointer], int] = _lib.SSL_shutdown
+ssl_pending: Callable[[SSLPointer], int] = _lib.SSL_pending
+ssl_get_error: Callable[[SSLPointer, int], int] = _lib.SSL_get_error
+clear_errors: Callable[[], None] = _lib.ERR_clear_error
+bio_write: Callable[[BIOPointer, bytes, int], int] = _lib.BIO_write
+
+ERROR_SSL: int = _lib.SSL_ERROR_SSL
+ERROR_SYSCALL: int = _lib.SSL_ERROR_SYSCALL
+ERROR_WANT_READ: int = _lib.SSL_ERROR_WANT_READ
+ERROR_WANT_WRITE: int = _lib.SSL_ERROR_WANT_WRITE
+ERROR_ZERO_RETURN: int = _lib.SSL_ERROR_ZERO_RETURN
+RECEIVED_SHUTDOWN: int = _lib.SSL_RECEIVED_SHUTDOWN
+
+_VERIFY_PINNED: int = _lib.SSL_VERIFY_PEER | _lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+_VERIFY_MODES: dict[int, int] = {
+    ssl.CERT_NONE: _lib.SSL_VERIFY_NONE,
+    ssl.CERT_OPTIONAL: _lib.SSL_VERIFY_PEER,
+    ssl.CERT_REQUIRED: _VERIFY_PINNED,
+}
+
+
+def last_errno() -> int:
+    """The C ``errno`` behind the last OpenSSL call of this thread."""
+    errno: int = _ffi.errno
+    return errno
+
+
+# Memory ----------------------------------------------------------------------------------------
+
+_uninitialised: Any = _ffi.new_allocator(should_clear_after_alloc=False)
+
+
+def new_buffer(size: int) -> Memory:
+    """Memory for ``size`` bytes, not cleared."""
+    memory: Memory = _uninitialised("char[]", size)
+    return memory
+
+
+def take(buffer: Memory, size: int) -> bytes:
+    """The first ``size`` bytes of a buffer."""
+    data: bytes = _ffi.buffer(buffer, size)[:]
+    return data
+
+
+def borrow(buffer: object, *, writable: bool = False) -> Memory:
+    """A pointer into a contiguous Python buffer, which stays locked until :func:`give_back`."""
+    if isinstance(buffer, str):
+        raise TypeError("a bytes-like object is required, not 'str'")
+    memory: Memory = _ffi.from_buffer("char[]", buffer, require_writable=writable)
+    return memory
+
+
+def size_of(memory: Memory) -> int:
+    """The number of bytes of a borrowed buffer."""
+    return len(memory)  # type: ignore[arg-type]  # a cffi array has a length, an opaque one has not
+
+
+def give_back(memory: Memory) -> None:
+    """Unlock a borrowed buffer now, not when the garbage collector gets to it."""
+    _ffi.release(memory)
+
+
+# Error translation -------------------------------------------------------------------------------
+
+_LIBRARIES = {
+    2: "SYS",
+    3: "BN",
+    4: "RSA",
+    5: "DH",
+    6: "EVP",
+    8: "OBJ",
+    9: "PEM",
+    10: "DSA",
+    11: "X509",
+    13: "ASN1",
+    14: "CONF",
+    15: "CRYPTO",
+    16: "EC",
+    20: "SSL",
+    32: "BIO",
+    34: "X509V3",
+    35: "PKCS12",
+    36: "RAND",
+    57: "PROV",
+    60: "OSSL_DECODER",
+}
+
+# SSL_R_* of alerts: 1000 + the number of the alert (RFC 8446 section 6).  OpenSSL's texts no longer
+# say what the symbols say ("ssl/tls alert bad certificate"), and ssl's `reason` is the symbol.
+_ALERTS = {
+    10: "SSLV3_ALERT_UNEXPECTED_MESSAGE",
+    20: "SSLV3_ALERT_BAD_RECORD_MAC",
+    21: "TLSV1_ALERT_DECRYPTION_FAILED",
+    22: "TLSV1_ALERT_RECORD_OVERFLOW",
+    30: "SSLV3_ALERT_DECOMPRESSION_FAILURE",
+    40: "SSLV3_ALERT_HANDSHAKE_FAILURE",
+    41: "SSLV3_ALERT_NO_CERTIFICATE",
+    42: "SSLV3_ALERT_BAD_CERTIFICATE",
+    43: "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+    44: "SSLV3_ALERT_CERTIFICATE_REVOKED",
+    45: "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+    46: "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    47: "SSLV3_ALERT_ILLEGAL_PARAMETER",
+    48: "TLSV1_ALERT_UNKNOWN_CA",
+    49: "TLSV1_ALERT_ACCESS_DENIED",
+    50: "TLSV1_ALERT_DECODE_ERROR",
+    51: "TLSV1_ALERT_DECRYPT_ERROR",
+    60: "TLSV1_ALERT_EXPORT_RESTRICTION",
+    70: "TLSV1_ALERT_PROTOCOL_VERSION",
+    71: "TLSV1_ALERT_INSUFFICIENT_SECURITY",
+    80: "TLSV1_ALERT_INTERNAL_ERROR",
+    86: "TLSV1_ALERT_INAPPROPRIATE_FALLBACK",
+    90: "TLSV1_ALERT_USER_CANCELLED",
+    100: "TLSV1_ALERT_NO_RENEGOTIATION",
+    109: "TLSV13_ALERT_MISSING_EXTENSION",
+    110: "TLSV1_UNSUPPORTED_EXTENSION",
+    111: "TLSV1_CERTIFICATE_UNOBTAINABLE",
+    112: "TLSV1_UNRECOGNIZED_NAME",
+    113: "TLSV1_BAD_CERTIFICATE_STATUS_RESPONSE",
+    114: "TLSV1_BAD_CERTIFICATE_HASH_VALUE",
+    115: "TLSV1_ALERT_UNKNOWN_PSK_IDENTITY",
+    116: "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    120: "TLSV1_ALERT_NO_APPLICATION_PROTOCOL",
+}
+
+
+def _text(pointer: Any) -> str:
+    return _ffi.string(pointer).decode("utf-8", "replace") if pointer else ""
+
+
+def make_error(
+    cls: type[ssl.SSLError],
+    number: int,
+    message: str,
+    *,
+    library: str | None = None,
+    reason: str | None = None,
+) -> ssl.SSLError:
+    """An error of :mod:`ssl` with the attributes that ``_ssl.c`` gives it."""
+    if library and reason:
+        message = f"[{library}: {reason}] {message}"
+    elif library:
+        message = f"[{library}] {message}"
+    error = cls(number, message)
+    error.library = library  # type: ignore[assignment]  # typeshed forgets that ssl leaves None
+    error.reason = reason  # type: ignore[assignment]  # likewise
+    return error
+
+
+_SSL_LIBRARY = 20  # ERR_LIB_SSL
+_SYSTEM_FLAG = 0x80000000  # ERR_SYSTEM_FLAG of OpenSSL 3's err.h
+
+
+def _last_error() -> int:
+    """The entry of this thread's error queue to go by, or 0; the queue is emptied.
+
+    The latest is the most general, and the one that ``ssl`` takes.  But OpenSSL 4 sends an alert
+    for whatever goes wrong, and if that fails too, an errno comes last, which tells less.
+    """
+    last = 0
+    while code := _lib.ERR_get_error():
+        if not last or not code & _SYSTEM_FLAG:
+            last = code
+    return last
+
+
+def _symbol(library: int, number: int, text: str) -> str:
+    if library == _SSL_LIBRARY and 1000 < number < 1256 and number - 1000 in _ALERTS:
+        return _ALERTS[number - 1000]
+    return "".join(c if c.isalnum() else "_" for c in text.upper())
+
+
+def queued_error() -> ssl.SSLError:
+    """The error of :mod:`ssl` for what is in this thread's error queue, which is emptied."""
+    return _library_error(_last_error())
+
+
+def _library_error(code: int) -> ssl.SSLError:
+    if not code:
+        message = "A failure in the SSL library occurred"
+        return make_error(ssl.SSLError, ssl.SSL_ERROR_SSL, message)
+    text = _text(_lib.ERR_reason_error_string(code))
+    number = code & 0x7FFFFF  # ERR_GET_REASON and ERR_GET_LIB of OpenSSL 3's err.h
+    library = code >> 23 & 0xFF
+    reason = _symbol(library, number, text) or None
+    cls: type[ssl.SSLError] = ssl.SSLError
+    kind = ssl.SSL_ERROR_SSL
+    if library == _SSL_LIBRARY and number == _lib.SSL_R_UNEXPECTED_EOF_WHILE_READING:
+        # Since OpenSSL 3 a connection cut short is reported so; ssl says what it always said.
+        cls, kind = ssl.SSLEOFError, ssl.SSL_ERROR_EOF
+        text = "EOF occurred in violation of protocol"
+    elif library == _SSL_LIBRARY and reason == "CERTIFICATE_VERIFY_FAILED":
+        cls = ssl.SSLCertVerificationError
+    text = text or "unknown error"
+    return make_error(cls, kind, text, library=_LIBRARIES.get(library), reason=reason)
+
+
+def _check(result: Any) -> Any:
+    """The result of a call that returns 1, or a pointer; raises for 0, -1 and NULL."""
+    if not result or result == -1:
+        raise queued_error()
+    return result
+
+
+_INCOMPLETE = {
+    ERROR_WANT_READ: (ssl.SSLWantReadError, "The operation did not complete (read)"),
+    ERROR_WANT_WRITE: (ssl.SSLWantWriteError, "The operation did not complete (write)"),
+    ERROR_ZERO_RETURN: (ssl.SSLZeroReturnError, "TLS/SSL connection has been closed (EOF)"),
+}
+
+
+def translate(code: int, result: int, errno: int) -> OSError:
+    """The error that :mod:`ssl` raises for a failed call.
+
+    Args:
+        code: what ``SSL_get_error`` said.
+        result: what the failed call returned.
+        errno: the C ``errno`` right behind the failed call.
+    """
+    if code in _INCOMPLETE:
+        cls, message = _INCOMPLETE[code]
+        return make_error(cls, code, message)
+    queued = _last_error()
+    if code == ERROR_SYSCALL and not queued:
+        if result < 0 and errno:
+            return OSError(errno, os.strerror(errno))  # becomes ConnectionResetError and its like
+        message = "EOF occurred in violation of protocol"
+        return make_error(ssl.SSLEOFError, ssl.SSL_ERROR_EOF, message)
+    if queued & _SYSTEM_FLAG:
+        errno = queued & ~_SYSTEM_FLAG
+        return OSError(errno, os.strerror(errno))
+    return _library_error(queued)
+
+
+# X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH (x509_vfy.h)
+_NAME_MISMATCH = {62: "Hostname mismatch", 64: "IP address mismatch"}
+
+
+def verification_error(code: int, server_hostname: str | None) -> ssl.SSLCertVerificationError:
+    """The error that :mod:`ssl` raises when OpenSSL refuses a chain with ``code``."""
+    if code in _NAME_MISMATCH:
+        message = f"{_NAME_MISMATCH[code]}, certificate is not valid for '{server_hostname}'."
+    else:
+        message = _text(_lib.X509_verify_cert_error_string(code))
+    error = ssl.SSLCertVerificationError(
+        ssl.SSL_ERROR_SSL,
+        f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {message}",
+    )
+    error.library = "SSL"
+    error.reason = "CERTIFICATE_VERIFY_FAILED"
+    error.verify_code = code
+    error.verify_message = message
+    return error
+
+
+# X.509 -------------------------------------------------------------------------------------------
+
+
+def _bio_of(data: bytes) -> Any:
+    """A memory BIO that holds a copy of ``data``."""
+    bio = _ffi.gc(_lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_free)
+    _lib.BIO_write(bio, data, len(data))
+    return bio
+
+
+def _der(x509: Any) -> bytes:
+    """The DER of an ``X509 *``; the TBSCertificate in it is the very bytes that were parsed."""
+    bio = _lib.BIO_new(_lib.BIO_s_mem())
+    try:
+        _check(_lib.i2d_X509_bio(bio, x509))
+        data = _ffi.new("char **")
+        size = _lib.BIO_get_mem_data(bio, data)
+        der: bytes = _ffi.buffer(data[0], size)[:]
+        return der
+    finally:
+        _lib.BIO_free(bio)
+
+
+def _stack(stack: Any) -> list[bytes]:
+    if not stack:
+        return []
+    return [_der(_lib.sk_X509_value(stack, i)) for i in range(_lib.sk_X509_num(stack))]
+
+
+def read_pem_certificates(data: bytes) -> list[X509Pointer]:
+    """Every certificate in PEM ``data``, in order; other PEM blocks are passed over.
+
+    Raises:
+        ssl.SSLError: a certificate is damaged.
+    """
+    bio = _bio_of(data)
+    found: list[X509Pointer] = []
+    while x509 := _lib.PEM_read_bio_X509(bio, _ffi.NULL, _ffi.NULL, _ffi.NULL):
+        found.append(_ffi.gc(x509, _lib.X509_free))
+    error = queued_error()
+    if error.reason != "NO_START_LINE":
+        raise error
+    return found
+
+
+def read_der_certificates(data: bytes) -> list[X509Pointer]:
+    """Every certificate in DER ``data``, one behind the other.
+
+    Raises:
+        ssl.SSLError: a certificate is damaged.
+    """
+    bio = _bio_of(data)
+    found: list[X509Pointer] = []
+    while _lib.BIO_get_mem_data(bio, _ffi.new("char **")) > 0:
+        x509 = _check(_lib.d2i_X509_bio(bio, _ffi.NULL))
+        found.append(_ffi.gc(x509, _lib.X509_free))
+    return found
+
+
+def read_private_key(data: bytes, password: bytes | None) -> KeyPointer:
+    """The first private key in PEM ``data``.
+
+    Raises:
+        ssl.SSLError: there is none, it is damaged, or the password is wrong.
+    """
+
+    @_ffi.callback("int(char *, int, int, void *)", error=-1)  # type: ignore[untyped-decorator]  # cffi
+    def on_password(buffer: Any, size: int, _writing: int, _data: Any) -> int:
+        if password is None or len(password) > size:
+            return -1
+        _ffi.memmove(buffer, password, len(password))
+        return len(password)
+
+    bio = _bio_of(data)
+    key = _check(_lib.PEM_read_bio_PrivateKey(bio, _ffi.NULL, on_password, _ffi.NULL))
+    clear_errors()  # blocks that came before the key leave entries behind
+    pointer: KeyPointer = _ffi.gc(key, _lib.EVP_PKEY_free)
+    return pointer
+
+
+class Store:
+    """A trust store (``X509_STORE``), shared by reference count among contexts."""
+
+    __slots__ = ("_pointer",)
+
+    def __init__(self) -> None:
+        self._pointer: Any = _ffi.gc(_lib.X509_STORE_new(), _lib.X509_STORE_free)
+
+    def add(self, certificates: Sequence[X509Pointer]) -> None:
+        """Trust certificates; one that is there already is passed over, as OpenSSL does."""
+        for certificate in certificates:
+            _check(_lib.X509_STORE_add_cert(self._pointer, certificate))
+
+    def add_crl(self, der: bytes) -> None:
+        """Add a certificate revocation list, DER."""
+        bio = _bio_of(der)
+        crl = _ffi.gc(_check(_lib.d2i_X509_CRL_bio(bio, _ffi.NULL)), _lib.X509_CRL_free)
+        _check(_lib.X509_STORE_add_crl(self._pointer, crl))
+
+    def add_directory(self, capath: bytes) -> None:
+        """Look certificates up, when needed, in a directory prepared by ``openssl rehash``."""
+        _check(_lib.X509_STORE_load_locations(self._pointer, _ffi.NULL, capath))
+
+    def attach(self, context: SSL.Context) -> None:
+        """Make this the trust store of a context."""
+        _lib.X509_STORE_up_ref(self._pointer)
+        _lib.SSL_CTX_set_cert_store(_raw(context), self._pointer)
+
+
+# Contexts ----------------------------------------------------------------------------------------
+
+
+def _raw(context: SSL.Context) -> Any:
+    return context._context
+
+
+def set_modes(context: SSL.Context) -> None:
+    """Whole writes (see ``_engine``), and no buffers for idle connections, as ``ssl`` has it."""
+    _lib.SSL_CTX_clear_mode(_raw(context), _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+
+
+def set_versions(context: SSL.Context, minimum: int, maximum: int) -> None:
+    """Set the lowest and the highest protocol version."""
+    # The symbolic versions of ssl are negative numbers; 0 is "whatever there is" to OpenSSL, which
+    # is also the lowest above SSL 3.0, a version that it no longer has.
+    lowest = 0 if minimum <= SSL.SSL3_VERSION else minimum
+    _check(_lib.SSL_CTX_set_min_proto_version(_raw(context), lowest))
+    _check(_lib.SSL_CTX_set_max_proto_version(_raw(context), max(maximum, 0)))
+
+
+def set_ciphers(context: SSL.Context, ciphers: str) -> None:
+    """Set the cipher suites of TLS 1.2 and below.
+
+    Not ``Context.set_cipher_list``: it makes a connection to look at the outcome, after which the
+    context takes no more settings.
+    """
+    _check(_lib.SSL_CTX_set_cipher_list(_raw(context), ciphers.encode("ascii")))
+
+
+def set_verify_mode(context: SSL.Context, mode: int, *, post_handshake: bool) -> None:
+    """Set the verify mode of connections that have no pins of their own."""
+    flags = _VERIFY_MODES[mode]
+    if post_handshake and mode != ssl.CERT_NONE:
+        flags |= _lib.SSL_VERIFY_POST_HANDSHAKE
+    _lib.SSL_CTX_set_verify(_raw(context), flags, _ffi.NULL)
+
+
+def set_verify_flags(context: SSL.Context, flags: int, host_flags: int) -> None:
+    """Set X509_V_FLAG_* and X509_CHECK_FLAG_*."""
+    parameters = _lib.SSL_CTX_get0_param(_raw(context))
+    _check(_lib.X509_VERIFY_PARAM_set_flags(parameters, flags))
+    _lib.X509_VERIFY_PARAM_set_hostflags(parameters, host_flags)
+
+
+def options_of(context: SSL.Context) -> int:
+    """The SSL_OP_* that are set."""
+    options: int = _lib.SSL_CTX_get_options(_raw(context))
+    return options
+
+
+def key_type(key: KeyPointer) -> int:
+    """The number of the key's algorithm; a context has at most one certificate of each."""
+    number: int = _lib.EVP_PKEY_id(key)
+    return number
+
+
+@contextlib.contextmanager
+def _file_of(data: bytes) -> Iterator[str]:
+    """The name of a file with ``data``; in memory where the system can: no disk may be writable."""
+    if hasattr(os, "memfd_create"):
+        with open(os.memfd_create("pinsock"), "wb") as file:
+            file.write(data)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as temporary:
+            temporary.write(data)
+            temporary.flush()
+            yield temporary.name
+
+
+def use_certificate(context: SSL.Context, chain: Sequence[X509Pointer], key: KeyPointer) -> None:
+    """Present ``chain`` (leaf first), whose leaf has ``key``."""
+    pem = "".join(ssl.DER_cert_to_PEM_cert(_der(certificate)) for certificate in chain)
+    # The binding that keeps the chains of several certificates apart takes nothing but a file.
+    with _file_of(pem.encode("ascii")) as path:
+        _check(_lib.SSL_CTX_use_certificate_chain_file(_raw(context), os.fsencode(path)))
+    _check(_lib.SSL_CTX_use_PrivateKey(_raw(context), key))
+
+
+def use_dh_parameters(context: SSL.Context, pem: bytes) -> None:
+    """Use PEM Diffie-Hellman parameters."""
+    bio = _bio_of(pem)
+    parameters = _check(_lib.PEM_read_bio_DHparams(bio, _ffi.NULL, _ffi.NULL, _ffi.NULL))
+    parameters = _ffi.gc(parameters, _lib.DH_free)
+    _check(_lib.SSL_CTX_set_tmp_dh(_raw(context), parameters))
+
+
+def set_group(context: SSL.Context, name: str) -> None:
+    """Use one group (curve) for the key exchange."""
+    if hasattr(_lib, "SSL_CTX_set1_curves_list"):
+        _check(_lib.SSL_CTX_set1_curves_list(_raw(context), name.encode()))
+    else:  # cryptography 46 does not bind it yet
+        curve = _check(_lib.EC_KEY_new_by_curve_name(_lib.OBJ_txt2nid(name.encode())))
+        _check(_lib.SSL_CTX_set_tmp_ecdh(_raw(context), _ffi.gc(curve, _lib.EC_KEY_free)))
+
+
+def set_session_context(context: SSL.Context, name: bytes) -> None:
+    """Name the sessions of a server, so that it takes back no other's (CVE-2025-23419)."""
+    _lib.SSL_CTX_set_session_id_context(_raw(context), name, len(name))
+
+
+def set_post_handshake_auth(context: SSL.Context) -> None:
+    """Let a client answer certificate requests after the handshake (TLS 1.3)."""
+    _lib.SSL_CTX_set_post_handshake_auth(_raw(context), 1)
+
+
+# Callbacks ---------------------------------------------------------------------------------------
+#
+# OpenSSL knows connections by their SSL pointer, and so do these callbacks: one C function serves
+# every connection and finds the Python object by that pointer.  The table is weak, and an entry
+# goes before its SSL is freed, so that a pointer used again cannot find an earlier connection.
+#
+# Nothing raises here (rule 5): what a handler raises, a KeyboardInterrupt in a signal handler for
+# one, is kept on its own connection, the handshake is refused, and the engine raises it again when
+# OpenSSL has returned.
+
+
+class Handler(Protocol):
+    """What the callbacks ask of a connection."""
+
+    callback_error: BaseException | None
+
+    def on_verify(self, depth: int, error: int, certificate: bytes) -> int:
+        """Judge a verify event; 0 to go on, or the X509_V_ERR_* number to refuse with."""
+
+    def on_servername(self, name: str | None) -> int | None:
+        """Take the name that a client asked for; None to go on, or the number of an alert."""
+
+
+_handlers: weakref.WeakValueDictionary[int, Handler] = weakref.WeakValueDictionary()
+
+
+def _keep(handler: Handler | None, error: BaseException) -> None:
+    if handler is not None:
+        handler.callback_error = error
+
+
+def _address(pointer: Any) -> int:
+    address: int = int(_ffi.cast("uintptr_t", pointer))
+    return address
+
+
+def _handler_of(store: Any) -> Handler | None:
+    index = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
+    return _handlers.get(_address(_lib.X509_STORE_CTX_get_ex_data(store, index)))
+
+
+def _escaped(_kind: object, error: BaseException, traceback: Any) -> None:
+    """Keep what was raised outside the ``try`` of a callback: signals come in at any bytecode."""
+    arguments = traceback.tb_frame.f_locals
+    if "store" in arguments:
+        _keep(_handler_of(arguments["store"]), error)
+    else:
+        _keep(_handlers.get(_address(arguments["pointer"])), error)
+
+
+@_ffi.callback("int(int, X509_STORE_CTX *)", error=0, onerror=_escaped)  # type: ignore[untyped-decorator]  # cffi
+def _on_verify(ok: int, store: Any) -> int:
+    handler: Handler | None = None
+    refusal = CERT_REJECTED
+    try:
+        handler = _handler_of(store)
+        x509 = _lib.X509_STORE_CTX_get_current_cert(store)
+        if handler is not None and x509:
+            # On success OpenSSL leaves the error of an earlier event standing: it means nothing.
+            # On failure an error of 0 would be read as success: 1 is X509_V_ERR_UNSPECIFIED.
+            error = 0 if ok else _lib.X509_STORE_CTX_get_error(store) or 1
+            depth = _lib.X509_STORE_CTX_get_error_depth(store)
+            refusal = handler.on_verify(depth, error, _der(x509))
+    except BaseException as error:
+        _keep(handler, error)
+        refusal = CERT_REJECTED
+    _lib.X509_STORE_CTX_set_error(store, refusal)
+    return 0 if refusal else 1
+
+
+_ALERT_FATAL: int = _lib.SSL_TLSEXT_ERR_ALERT_FATAL
+_ALERT_HANDSHAKE_FAILURE = 40  # RFC 8446 section 6
+
+
+@_ffi.callback("int(SSL *, int *, void *)", error=_ALERT_FATAL, onerror=_escaped)  # type: ignore[untyped-decorator]  # cffi
+def _on_servername(pointer: Any, alert: Any, _data: Any) -> int:
+    handler: Handler | None = None
+    number: int | None = _ALERT_HANDSHAKE_FAILURE
+    try:
+        handler = _handlers.get(_address(pointer))
+        if handler is not None:
+            name = _lib.SSL_get_servername(pointer, _lib.TLSEXT_NAMETYPE_host_name)
+            number = handler.on_servername(_text(name) if name else None)
+    except BaseException as error:
+        _keep(handler, error)
+        number = _ALERT_HANDSHAKE_FAILURE
+    if number is None:
+        ok: int = _lib.SSL_TLSEXT_ERR_OK
+        return ok
+    alert[0] = number
+    return _ALERT_FATAL
+
+
+def set_servername_callback(context: SSL.Context) -> None:
+    """Have :meth:`Handler.on_servername` called for the connections that a server accepts."""
+    _lib.SSL_CTX_set_tlsext_servername_callback(_raw(context), _on_servername)
+
+
+# Connections -------------------------------------------------------------------------------------
+
+
+class _Descriptor:
+    """A file descriptor as ``SSL.Connection`` wants it: it would keep a socket alive."""
+
+    def __init__(self, fileno: int) -> None:
+        self._fileno = fileno
+
+    def fileno(self) -> int:
+        return self._fileno
+
+
+def connection_on_descriptor(context: SSL.Context, fileno: int) -> SSL.Connection:
+    """A connection that reads and writes a file descriptor."""
+    return SSL.Connection(context, _Descriptor(fileno))  # type: ignore[arg-type]  # only fileno() is used
+
+
+def pointer_of(connection: SSL.Connection, handler: Handler) -> SSLPointer:
+    """The ``SSL *`` of a connection, whose callbacks will go to ``handler``."""
+    pointer: SSLPointer = connection._ssl
+    _handlers[_address(pointer)] = handler
+    return pointer
+
+
+def memory_bios(connection: SSL.Connection) -> tuple[BIOPointer, BIOPointer]:
+    """The BIOs that a connection without a socket reads from and writes to."""
+    return connection._into_ssl, connection._from_ssl
+
+
+def bio_drain(bio: BIOPointer) -> bytes:
+    """Everything in a memory BIO, which is empty then."""
+    size = _lib.BIO_get_mem_data(bio, _ffi.new("char **"))
+    if size <= 0:
+        return b""
+    buffer = new_buffer(size)
+    _lib.BIO_read(bio, buffer, size)
+    return take(buffer, size)
+
+
+def bio_end(bio: BIOPointer) -> None:
+    """Make a memory BIO say "end of file" once it is empty, not "try again"."""
+    _lib.BIO_set_mem_eof_return(bio, 0)
+
+
+def check_host(pointer: SSLPointer, name: str) -> bool:
+    """Have the leaf checked for a host name; False if OpenSSL does not take the name."""
+    encoded = name.encode("ascii")
+    parameters = _lib.SSL_get0_param(pointer)
+    return bool(_lib.X509_VERIFY_PARAM_set1_host(parameters, encoded, len(encoded)) == 1)
+
+
+def check_ip(pointer: SSLPointer, packed: bytes) -> bool:
+    """Have the leaf checked for an IP address of 4 or 16 bytes."""
+    parameters = _lib.SSL_get0_param(pointer)
+    return bool(_lib.X509_VERIFY_PARAM_set1_ip(parameters, packed, len(packed)) == 1)
+
+
+def verify_with_pins(pointer: SSLPointer) -> None:
+    """Demand a certificate, and send the verify events to the connection's handler."""
+    _lib.SSL_set_verify(pointer, _VERIFY_PINNED, _on_verify)
+
+
+def verify_without_pins(pointer: SSLPointer, mode: int) -> None:
+    """Verify as :mod:`ssl` does under ``mode`` (``ssl.CERT_*``)."""
+    _lib.SSL_set_verify(pointer, _VERIFY_MODES[mode], _ffi.NULL)
+
+
+def forbid_tickets(pointer: SSLPointer) -> None:
+    """Issue no session tickets, and take none, on this connection."""
+    _lib.SSL_set_options(pointer, _lib.SSL_OP_NO_TICKET)
+
+
+def switch_context(pointer: SSLPointer, context: SSL.Context) -> None:
+    """Give a connection the certificate and the settings of another context.
+
+    It does not carry the other context's verify mode or callback over: set them afterwards.
+    """
+    _check(_lib.SSL_set_SSL_CTX(pointer, _raw(context)))
+
+
+def verify_result(pointer: SSLPointer) -> int:
+    """The X509_V_ERR_* number the chain was left with; 0 is "no error"."""
+    result: int = _lib.SSL_get_verify_result(pointer)
+    return result
+
+
+def resumed(pointer: SSLPointer) -> bool:
+    """Whether the handshake resumed a session (and so verified nothing)."""
+    return bool(_lib.SSL_session_reused(pointer))
+
+
+def group_name(pointer: SSLPointer) -> str:
+    """The name of the key exchange's group; only after a handshake, as OpenSSL would crash."""
+    return _text(_lib.SSL_get0_group_name(pointer))
+
+
+def received_shutdown_only(pointer: SSLPointer) -> bool:
+    """Whether the peer has said close_notify, and we have not."""
+    return bool(_lib.SSL_get_shutdown(pointer) == RECEIVED_SHUTDOWN)
+
+
+def peer_certificate(pointer: SSLPointer) -> bytes | None:
+    """The DER of the peer's leaf, or None if it presented none."""
+    x509 = _lib.SSL_get_peer_certificate(pointer)
+    if not x509:
+        return None
+    try:
+        return _der(x509)
+    finally:
+        _lib.X509_free(x509)
+
+
+def verified_chain(pointer: SSLPointer) -> list[bytes]:
+    """The path that OpenSSL built and checked, DER, leaf first; empty if there is none."""
+    return _stack(_lib.SSL_get0_verified_chain(pointer))
+
+
+def unverified_chain(pointer: SSLPointer, *, server_side: bool) -> list[bytes]:
+    """What the peer sent, DER, leaf first; nothing may be decided on it."""
+    chain = _stack(_lib.SSL_get_peer_cert_chain(pointer))
+    if server_side:  # OpenSSL leaves the leaf of a client out of it
+        leaf = peer_certificate(pointer)
+        return [leaf, *chain] if leaf else chain
+    return chain
+
+
+def get_session(pointer: SSLPointer) -> bytes | None:
+    """The session of a connection as DER; None before there is one.
+
+    Bytes, and not the ``SSL_SESSION``: a connection that is closed without close_notify marks its
+    own as not resumable, for every connection that shares it.
+    """
+    session = _lib.SSL_get1_session(pointer)
+    if not session:
+        return None
+    try:
+        buffer = new_buffer(_lib.i2d_SSL_SESSION(session, _ffi.NULL))
+        end = _ffi.new("unsigned char **", _ffi.cast("unsigned char *", buffer))
+        return take(buffer, _lib.i2d_SSL_SESSION(session, end))
+    finally:
+        _lib.SSL_SESSION_free(session)
+
+
+def set_session(pointer: SSLPointer, der: bytes) -> None:
+    """Offer a session for resumption."""
+    data = _ffi.from_buffer("unsigned char[]", der)
+    start = _ffi.new("unsigned char **", data)
+    session = _check(_lib.d2i_SSL_SESSION(_ffi.NULL, start, len(der)))
+    _check(_lib.SSL_set_session(pointer, _ffi.gc(session, _lib.SSL_SESSION_free)))
+
+
+def error_numbers(prefix: str = "X509_V_ERR_") -> Iterator[tuple[str, int]]:
+    """The numbers that the library itself has for ``prefix``, for tests to compare ours with."""
+    for name in dir(_lib):
+        if name.startswith(prefix):
+            yield name, getattr(_lib, name)

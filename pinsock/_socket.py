@@ -1,0 +1,282 @@
+"""``PinnedSocket`` and ``PinnedObject``: the standard library's classes, and a few accessors.
+
+Thin on purpose.  All that ``ssl.SSLSocket`` does it goes on doing; it talks to an
+:class:`~pinsock._engine.Engine` where it would talk to ``_ssl.c``.
+
+What is overridden, and why:
+
+* ``settimeout``, ``setblocking``, ``shutdown``, ``detach``, ``unwrap``: the engine needs the
+  descriptor in non-blocking mode (rule 13), and whoever has the descriptor after it does not.
+* ``sendall``: writes are whole, so that one call does it.
+* ``accept``: the pins of a listening socket are those of the sockets it accepts.
+* ``_real_close`` and others: tell the engine that the descriptor's number is no longer ours.
+* ``send``, ``recv`` and their kin: never clear text, unless TLS was ended by ``unwrap``.
+* ``__new__``: takes over the pins that ``wrap_socket(..., pins=...)`` was given.  ``ssl`` makes the
+  instance itself, deep inside ``_create``, and hands nothing of ours through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from pinsock._engine import MAX_WRITE, Engine, PinSource, SocketEngine
+from pinsock._pins import PinMatch
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from typing_extensions import Self
+
+__all__ = ["PinnedObject", "PinnedSocket", "overriding"]
+
+
+class _Override(threading.local):
+    """The pins of the wrap that this thread is making, between ``overriding`` and ``__new__``."""
+
+    pins: tuple[PinSource | None] | None = None
+
+
+_override = _Override()
+
+
+@contextlib.contextmanager
+def overriding(pins: tuple[PinSource | None] | None) -> Iterator[None]:
+    """Have the next socket or object of this thread judged by ``pins``; None: by its context's."""
+    # A finalizer or a signal handler may wrap a socket of its own in the middle of this.
+    outer, _override.pins = _override.pins, pins
+    try:
+        yield
+    finally:
+        _override.pins = outer
+
+
+class _Pinned:
+    """What sockets and objects have in common."""
+
+    _sslobj: Engine | None
+    #: The pins given to ``wrap_socket`` or ``wrap_bio`` (which may be None); None: the context's.
+    _pins: tuple[PinSource | None] | None
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        self = super().__new__(cls, *args, **kwargs)
+        self._pins, _override.pins = _override.pins, None
+        return self
+
+    @property
+    def pin_match(self) -> PinMatch | None:
+        """Where the peer's chain matched its pins.
+
+        None before the handshake is complete (RFC 8446 section 4.4: only then has the peer proved
+        that it owns the key), if there are no pins, or under report only if they did not match.
+        """
+        return self._sslobj.pin_match if self._sslobj is not None else None
+
+    def _engine(self) -> Engine:
+        if self._sslobj is None:
+            raise ValueError("No SSL wrapper around " + str(self))
+        return self._sslobj
+
+    # get_verified_chain and get_unverified_chain are ssl's from 3.13 on; here, on every version.
+
+    def get_verified_chain(self) -> list[bytes]:
+        """Return the chain that was verified, DER, leaf first, anchor last.
+
+        The peer's unverified chain if nothing was verified (``CERT_NONE``), as ssl does; empty if
+        there is none.
+        """
+        chain = self._engine().get_verified_chain() or []
+        return [cast(bytes, certificate.public_bytes(2)) for certificate in chain]
+
+    def get_unverified_chain(self) -> list[bytes]:
+        """Return the certificates that the peer sent, DER, leaf first; decide nothing on them."""
+        chain = self._engine().get_unverified_chain() or []
+        return [cast(bytes, certificate.public_bytes(2)) for certificate in chain]
+
+    def export_keying_material(
+        self, label: bytes, length: int, context: bytes | None = None
+    ) -> bytes:
+        """Return key material that both ends derive and nobody else can (RFC 5705, RFC 8446 7.5).
+
+        Args:
+            label: what it is for; registered labels are in the TLS Exporter Labels registry.
+            length: the number of bytes wanted.
+            context: application context; None and ``b""`` differ under TLS 1.2.
+
+        Raises:
+            ValueError: the handshake is not complete.
+        """
+        return self._engine().export_keying_material(label, length, context)
+
+    def group(self) -> str | None:
+        """Return the name of the key exchange's group, or None before the handshake's end."""
+        return self._engine().group()
+
+
+class PinnedObject(_Pinned, ssl.SSLObject):
+    """An ``ssl.SSLObject`` whose peer is pinned; made by :meth:`PinnedContext.wrap_bio`."""
+
+    def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
+        """Return channel binding data: ``"tls-unique"`` (RFC 5929), ``"tls-exporter"`` (RFC 9266).
+
+        Raises:
+            ValueError: an unknown type, or no handshake yet (``"tls-exporter"``).
+        """
+        return self._engine().get_channel_binding(cb_type)
+
+
+# What _create() takes for "not connected yet", and goes on.
+_NOT_CONNECTED = (errno.ENOTCONN, errno.EINVAL)
+
+_Method = TypeVar("_Method", bound=Callable[..., object])
+
+
+def _with_tls(method: _Method) -> _Method:
+    """A method of ``ssl.SSLSocket`` that falls back to clear text after ``unwrap`` alone."""
+
+    @functools.wraps(method)
+    def wrapper(self: PinnedSocket, *args: object, **kwargs: object) -> object:
+        if self._sslobj is None:
+            self._check_tls()
+        return method(self, *args, **kwargs)
+
+    return cast(_Method, wrapper)
+
+
+class PinnedSocket(_Pinned, ssl.SSLSocket):
+    """An ``ssl.SSLSocket`` whose peer is pinned; made by :meth:`PinnedContext.wrap_socket`."""
+
+    _sslobj: SocketEngine | None = None
+    #: The engine that there is, or was: ssl.py drops its own reference here and there.
+    _tls: SocketEngine | None = None
+    #: TLS was ended by ``unwrap``: from there on clear text is what the user asked for.
+    _unwrapped = False
+    do_handshake_on_connect: bool
+    suppress_ragged_eofs: bool
+
+    def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
+        """Return channel binding data: ``"tls-unique"`` (RFC 5929), ``"tls-exporter"`` (RFC 9266).
+
+        Raises:
+            ValueError: an unknown type, or no handshake yet (``"tls-exporter"``).
+        """
+        if self._sslobj is None:
+            # Not connected yet: ssl answers None, or refuses an unknown type.
+            if cb_type not in ("tls-unique", "tls-exporter"):
+                raise ValueError(f"{cb_type!r} channel binding type not implemented")
+            return None
+        return self._sslobj.get_channel_binding(cb_type)
+
+    def accept(self) -> tuple[PinnedSocket, object]:
+        """Accept a connection and wrap it, pinned as this listening socket is."""
+        newsock, address = socket.socket.accept(self)
+        wrap: Callable[..., ssl.SSLSocket] = self.context.wrap_socket
+        if self._pins is not None:
+            wrap = functools.partial(wrap, pins=self._pins[0])
+        wrapped = wrap(
+            newsock,
+            do_handshake_on_connect=self.do_handshake_on_connect,
+            suppress_ragged_eofs=self.suppress_ragged_eofs,
+            server_side=True,
+        )
+        return cast(PinnedSocket, wrapped), address
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
+        """Send all of ``data``."""
+        # One call does it, where ssl's own loop cuts slices.  Anything unusual is for that.
+        if self._sslobj is None or flags or not isinstance(data, bytes) or len(data) > MAX_WRITE:
+            self._check_tls()
+            super().sendall(data, flags)
+        else:
+            self._sslobj.write(data)
+
+    def settimeout(self, value: float | None) -> None:
+        """Set the timeout in seconds; None waits without end, 0 never waits."""
+        super().settimeout(value)
+        self._keep_nonblocking()
+
+    def setblocking(self, flag: bool) -> None:
+        """Wait without end (True), or never (False)."""
+        super().setblocking(flag)
+        self._keep_nonblocking()
+
+    def _keep_nonblocking(self) -> None:
+        if self._sslobj is not None and self._sslobj.begun:
+            self._sslobj.keep_nonblocking()
+
+    def _restore_blocking(self) -> None:
+        """Give the descriptor the mode that the timeout stands for."""
+        if self.fileno() >= 0:
+            os.set_blocking(self.fileno(), self.gettimeout() is None)
+
+    def took(self, engine: SocketEngine) -> None:
+        """Remember the engine that was made for this socket; the context calls this."""
+        self._tls = engine
+
+    def _end_tls(self) -> None:
+        if self._tls is not None:
+            self._tls.close()
+
+    def unwrap(self) -> socket.socket:
+        """Say close_notify, wait for the peer's, and return the socket for clear text."""
+        sock = super().unwrap()
+        self._unwrapped = True
+        self._end_tls()
+        self._restore_blocking()
+        return sock
+
+    def shutdown(self, how: int) -> None:
+        """Shut the connection down, both ways for TLS; there is no clear text after it."""
+        self._end_tls()
+        super().shutdown(how)
+        self._restore_blocking()
+
+    def detach(self) -> int:
+        """Give up the descriptor, and return it."""
+        self._restore_blocking()
+        self._end_tls()
+        return super().detach()
+
+    def _real_close(self) -> None:
+        self._end_tls()
+        super()._real_close()  # type: ignore[misc]  # typeshed does not list it
+
+    # Without an engine ssl.py sends and receives clear text: after a handshake that failed inside
+    # connect(), after shutdown(), and if the connection was made behind its back.  Here only
+    # unwrap() leads to clear text.
+
+    def _check_tls(self) -> None:
+        # _create() looks for bytes that came before TLS, and has not set _connected by then.
+        if self._unwrapped or self._sslobj is not None or "_connected" not in self.__dict__:
+            return
+        try:
+            self.getpeername()
+        except OSError:
+            return  # there is nobody to talk to, which the base class says in its own words
+        raise OSError(errno.ENOTCONN, "TLS has ended, or has not begun: no clear text without it")
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Receive up to ``buflen`` bytes."""
+        if self._sslobj is None:
+            self._check_tls()
+        try:
+            return super().recv(buflen, flags)
+        except OSError as error:
+            # If the peer has reset the connection already, _create() finds that out by this call,
+            # and on CPython 3.10 to 3.12 leaves the descriptor open.
+            if "_connected" not in self.__dict__ and error.errno not in _NOT_CONNECTED:
+                self.close()
+            raise
+
+    send = _with_tls(ssl.SSLSocket.send)
+    sendto = _with_tls(ssl.SSLSocket.sendto)
+    sendfile = _with_tls(ssl.SSLSocket.sendfile)
+    recv_into = _with_tls(ssl.SSLSocket.recv_into)
+    recvfrom = _with_tls(ssl.SSLSocket.recvfrom)
+    recvfrom_into = _with_tls(ssl.SSLSocket.recvfrom_into)

@@ -1,0 +1,623 @@
+"""Attacks from within: what other code of the same program does, in innocence or not.
+
+Libraries set things on the context that they are given, go on after an error, call from callbacks,
+signal handlers and other threads.  None of that may let a peer in that the pins refuse, hand it
+data, or take the process down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+
+import pinsock
+from pinsock import Pin, PinError, PinMismatchError, PinnedContext, PinSet, _context, _openssl
+from pinsock._verdict import Verdict
+from tests import certificates, peers
+from tests.certificates import make_chain
+from tests.peers import MemoryPeer, StdlibServer, shake
+
+CHAIN = make_chain(2, pool=1)
+CLIENT = make_chain(2, purpose="client", pool=2)
+PIN = Pin.from_certificate(CHAIN.ders[0])
+WRONG = Pin("spki", "sha256", bytes(32))
+TIMEOUT = 10.0
+
+
+def client(pins: object, version: ssl.TLSVersion) -> PinnedContext:
+    context = PinnedContext(pins=pins)  # type: ignore[arg-type]  # anything a test comes up with
+    peers.fix_version(context, version)
+    CHAIN.trust(context)
+    return context
+
+
+# No clear text -----------------------------------------------------------------------------------
+
+USES: list[Callable[[socket.socket], object]] = [
+    lambda sock: sock.send(b"SECRET"),
+    lambda sock: sock.sendall(b"SECRET"),
+    lambda sock: sock.sendall(memoryview(b"SECRET")),
+    lambda sock: sock.recv(1),
+    lambda sock: sock.recv_into(bytearray(1)),
+    lambda sock: sock.recvfrom(1),
+    lambda sock: sock.recvfrom_into(bytearray(1)),
+    lambda sock: sock.sendto(b"SECRET", ("127.0.0.1", 9)),
+    lambda sock: sock.makefile("rb").read(1),
+]
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(TIMEOUT)
+        yield listener
+
+
+def _refused(sock: socket.socket, address: tuple[str, int]) -> None:
+    with pytest.raises(PinMismatchError):
+        sock.connect(address)
+
+
+@pytest.mark.parametrize("use", range(len(USES)))
+def test_a_refused_connect_is_followed_by_no_clear_text(
+    tls_version: ssl.TLSVersion, use: int
+) -> None:
+    """ssl.py drops its engine, leaves TCP open, and would send the next bytes as they are."""
+    with StdlibServer(CHAIN, tls_version) as server, socket.socket() as plain:
+        plain.settimeout(TIMEOUT)
+        with client(WRONG, tls_version).wrap_socket(plain, server_hostname="localhost") as sock:
+            _refused(sock, server.address)
+            with pytest.raises(OSError, match="no clear text"):
+                USES[use](sock)
+        assert not server.observation().data
+
+
+def test_a_file_is_not_sent_in_clear_text_either(
+    tls_version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    """sendfile() has a way of its own."""
+    (tmp_path / "secret").write_bytes(b"SECRET")
+    with StdlibServer(CHAIN, tls_version) as server, socket.socket() as plain:
+        plain.settimeout(TIMEOUT)
+        with client(WRONG, tls_version).wrap_socket(plain, server_hostname="localhost") as sock:
+            _refused(sock, server.address)
+            with (tmp_path / "secret").open("rb") as file:
+                with pytest.raises(OSError, match="no clear text"):
+                    sock.sendfile(file)
+
+
+@pytest.mark.parametrize("use", range(len(USES)))
+def test_a_connection_made_behind_its_back_has_no_clear_text(use: int) -> None:
+    """socket.connect() of the base class makes TCP, and no TLS."""
+    with listening() as listener, socket.socket() as plain:
+        context = PinnedContext(pins=WRONG)
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            socket.socket.connect(sock, listener.getsockname())
+            peer, _ = listener.accept()
+            with peer, pytest.raises(OSError, match="no clear text"):
+                USES[use](sock)
+
+
+@pytest.mark.parametrize("use", range(len(USES)))
+def test_after_shutdown_there_is_no_clear_text(tls_version: ssl.TLSVersion, use: int) -> None:
+    """shutdown() ends TLS, in ssl.py for the other direction too."""
+    context = client(PIN, tls_version)
+    with StdlibServer(CHAIN, tls_version) as server, server.connect() as plain:
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            sock.shutdown(socket.SHUT_RD)
+            with pytest.raises(OSError, match="no clear text"):
+                USES[use](sock)
+        assert not server.observation().data
+
+
+def test_a_peer_reset_before_the_wrap_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ssl.py such a socket is not connected yet, and comes back without a handshake."""
+
+    def unconnected(*args: object, **kwargs: object) -> socket.socket:
+        return socket.socket()
+
+    with listening() as listener:
+        monkeypatch.setattr(socket, "create_connection", unconnected)
+        with pytest.raises(OSError, match="not connected"):
+            pinsock.create_connection(listener.getsockname(), pins=WRONG)
+
+
+# Coming back in the middle -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["do_handshake", "read", "write"])
+def test_a_callback_that_comes_back_is_refused(
+    tls_version: ssl.TLSVersion, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second OpenSSL call inside the first would crash the process."""
+    real = Verdict.event
+    raised: list[BaseException] = []
+    ours = MemoryPeer(client(PIN, tls_version), server_hostname="localhost")
+    again: dict[str, Callable[[], object]] = {
+        "do_handshake": ours.obj.do_handshake,
+        "read": lambda: ours.obj.read(1),
+        "write": lambda: ours.obj.write(b"x"),
+    }
+
+    def coming_back(self: Verdict, depth: int, error: int, certificate: bytes) -> int:
+        try:
+            again[call]()
+        except ssl.SSLError as problem:
+            raised.append(problem)
+        return real(self, depth, error, certificate)
+
+    monkeypatch.setattr(Verdict, "event", coming_back)
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert raised
+    assert all("in the middle of another operation" in str(problem) for problem in raised)
+    assert ours.record.error is None
+    assert ours.obj.pin_match is not None  # type: ignore[attr-defined]  # ours
+
+
+class _Interrupted(BaseException):
+    """As KeyboardInterrupt, which pytest would take for itself."""
+
+
+def test_what_escapes_a_callback_finds_its_connection(
+    tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised where no ``try`` reaches is kept on the connection that it was raised for."""
+
+    def raising(handler: object, error: BaseException) -> None:
+        monkeypatch.undo()
+        raise _Interrupted
+
+    def failing(self: Verdict, depth: int, error: int, certificate: bytes) -> int:
+        raise RuntimeError
+
+    monkeypatch.setattr(_openssl, "_keep", raising)
+    monkeypatch.setattr(Verdict, "event", failing)
+    ours = MemoryPeer(client(PIN, tls_version), server_hostname="localhost")
+    theirs = MemoryPeer(peers.server_context(CHAIN), server_side=True)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ours.obj.do_handshake()
+    ours.flush(theirs)
+    theirs.step()
+    theirs.flush(ours)
+    with pytest.raises(_Interrupted):
+        ours.obj.do_handshake()
+    with pytest.raises(PinError, match="without the check"):
+        ours.obj.do_handshake()
+
+
+def test_what_escapes_the_servername_callback_finds_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Likewise on a server."""
+    server = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    CHAIN.configure(server)
+    server.sni_callback = lambda *_: None
+
+    def raising(handler: object, error: BaseException) -> None:
+        monkeypatch.undo()
+        raise _Interrupted
+
+    def failing(self: object, owner: object, name: str | None) -> int | None:
+        raise RuntimeError
+
+    monkeypatch.setattr(_openssl, "_keep", raising)
+    monkeypatch.setattr(PinnedContext, "on_servername", failing)
+    incoming = ssl.MemoryBIO()
+    theirs = server.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True)
+    ours = MemoryPeer(peers.client_context(CHAIN), server_hostname="localhost")
+    ours.step()
+    incoming.write(ours.outgoing.read())
+    with pytest.raises(_Interrupted):
+        theirs.do_handshake()
+
+
+def test_a_connection_made_while_another_compiles_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A signal handler or a finalizer may wrap with the same context at any bytecode."""
+    context = PinnedContext(pins=PIN)
+    real = _openssl.set_modes
+    inner: list[object] = []
+
+    def nested(snapshot: object) -> None:
+        monkeypatch.setattr(_openssl, "set_modes", real)
+        inner.append(
+            context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+        )
+        real(snapshot)  # type: ignore[arg-type]  # the snapshot
+
+    monkeypatch.setattr(_openssl, "set_modes", nested)
+    assert context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+    assert inner
+
+
+# Switching contexts ------------------------------------------------------------------------------
+
+PAST = datetime.now(timezone.utc) - timedelta(days=1)
+BROKEN: dict[str, object] = {
+    "expired": PinSet(WRONG, expires=PAST),
+    "raising": lambda name: 1 / 0,
+    "rubbish": lambda name: "sha256/",
+}
+
+
+@pytest.mark.parametrize("pins", BROKEN)
+def test_a_switch_that_failed_and_was_swallowed_is_no_unpinned_handshake(
+    tls_version: ssl.TLSVersion, pins: str
+) -> None:
+    """The callback may catch the error and go on; the handshake does not."""
+    outer = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    inner = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=BROKEN[pins])  # type: ignore[arg-type]  # wrong on purpose
+    for context in (outer, inner):
+        peers.fix_version(context, tls_version)
+        CHAIN.configure(context)
+        CLIENT.trust(context)
+    caught: list[Exception] = []
+
+    def switch(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        try:
+            connection.context = inner
+        except PinError as error:
+            caught.append(error)
+
+    outer.sni_callback = switch
+    ours = MemoryPeer(
+        peers.client_context(CHAIN, identity=CLIENT), server_hostname="localhost"
+    )
+    theirs = MemoryPeer(outer, server_side=True)
+    seen, server = shake(ours, theirs)
+    assert caught
+    assert not server.handshake_completed
+    assert not seen.handshake_completed
+    with pytest.raises(PinError, match="without the check"):
+        theirs.obj.do_handshake()
+
+
+@pytest.mark.parametrize("mode", [ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED])
+def test_a_switch_to_a_context_without_pins_is_an_ordinary_server(
+    tls_version: ssl.TLSVersion, mode: ssl.VerifyMode
+) -> None:
+    """Good clients get in, and bad ones do not: the callback that stays behind changes nothing."""
+    outer = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=WRONG)
+    inner = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    inner.verify_mode = mode
+    for context in (outer, inner):
+        peers.fix_version(context, tls_version)
+        CHAIN.configure(context)
+        CLIENT.trust(context)
+
+    def switch(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = inner
+
+    outer.sni_callback = switch
+    stranger = make_chain(2, purpose="client", pool=3)
+    for identity, good in ((CLIENT, True), (stranger, mode == ssl.CERT_NONE)):
+        ours = MemoryPeer(
+            peers.client_context(CHAIN, identity=identity), server_hostname="localhost"
+        )
+        theirs = MemoryPeer(outer, server_side=True)
+        _, server = shake(ours, theirs)
+        assert server.handshake_completed is good
+
+
+def test_a_client_that_switches_has_the_name_checked_as_the_new_context_says(
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """check_hostname belongs to the context."""
+    first, second = client(PIN, tls_version), client(PIN, tls_version)
+    first.check_hostname = False
+    ours = MemoryPeer(first, server_hostname="elsewhere.example")
+    ours.obj.context = second
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert isinstance(ours.record.error, ssl.SSLCertVerificationError)
+    assert ours.record.error.verify_code == 62
+
+
+def test_a_refusal_is_asked_for_at_every_turn(tls_version: ssl.TLSVersion) -> None:
+    """Whatever set it, and wherever OpenSSL is by then: no event is accepted, and no end."""
+    ours = MemoryPeer(client(PIN, tls_version), server_hostname="localhost")
+    engine = ours.obj._sslobj  # type: ignore[attr-defined]  # to do what a switch would
+    engine._begin()
+    engine._refusal = type(engine)._unchecked
+    assert engine.on_verify(0, 0, CHAIN.ders[0]) == 28
+    with pytest.raises(PinError, match="without the check"):
+        engine._conclude()
+
+
+def test_an_unbound_method_does_not_bring_in_a_foreign_class() -> None:
+    """ssl.SSLContext.wrap_socket does not look at the class; the hook does."""
+    context = PinnedContext(pins=PIN)
+    context.sslsocket_class = ssl.SSLSocket  # type: ignore[assignment]  # that is it
+    left, right = socket.socketpair()
+    with right, pytest.raises(TypeError, match="subclass of PinnedSocket") as caught:
+        ssl.SSLContext.wrap_socket(context, left, server_hostname="localhost")
+    # CPython 3.10 to 3.12 leave it open for an error that is no OSError.
+    for entry in caught.traceback:
+        made = entry.frame.f_locals.get("self")
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
+
+
+# Sessions and snapshots --------------------------------------------------------------------------
+
+
+def _session(context: PinnedContext, name: str) -> ssl.SSLSession | None:
+    ours = MemoryPeer(context, server_hostname=name)
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert ours.record.error is None
+    return ours.obj.session
+
+
+def test_a_session_stands_for_what_was_checked(tls_version: ssl.TLSVersion) -> None:
+    """One that began without the host name check does not resume with it."""
+    context = client(PIN, tls_version)
+    context.check_hostname = False
+    session = _session(context, "elsewhere.example")
+    context.check_hostname = True
+    with pytest.raises(ValueError, match="check_hostname"):
+        context.wrap_bio(
+            ssl.MemoryBIO(),
+            ssl.MemoryBIO(),
+            server_hostname="elsewhere.example",
+            session=session,  # type: ignore[arg-type]  # ours
+        )
+
+
+def test_a_resumed_handshake_is_held_against_the_pins_once_more(
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """However a session came to be offered, its pins have to be the connection's."""
+    context = client(PIN, tls_version)
+    with StdlibServer(CHAIN, tls_version) as server:
+        with server.connect() as plain, context.wrap_socket(
+            plain, server_hostname="localhost"
+        ) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            session = sock.session
+        with server.connect() as plain, context.wrap_socket(
+            plain, server_hostname="localhost", session=session, do_handshake_on_connect=False  # type: ignore[arg-type]  # ours
+        ) as sock:
+            engine = sock._sslobj
+            assert engine is not None
+            engine._begin()
+            engine._pins = PinSet(WRONG)  # as a race between threads might have it
+            with pytest.raises(PinError, match="without the check"):
+                sock.do_handshake()
+            assert sock.pin_match is None
+
+
+def test_a_snapshot_is_filed_under_what_it_was_compiled_from(
+    monkeypatch: pytest.MonkeyPatch, tls_version: ssl.TLSVersion
+) -> None:
+    """A setting that changes while a thread compiles, and back again, does not stick."""
+    context = PinnedContext(pins=lambda name: None)
+    peers.fix_version(context, tls_version)
+    real = _openssl.set_modes
+
+    def weaken(snapshot: object) -> None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        real(snapshot)  # type: ignore[arg-type]  # the snapshot
+
+    monkeypatch.setattr(_openssl, "set_modes", weaken)
+    context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+    monkeypatch.undo()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = True
+    ours = MemoryPeer(context, server_hostname="localhost")
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert isinstance(ours.record.error, ssl.SSLCertVerificationError)
+
+
+# Descriptors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["shutdown", "detach", "close", "refused"])
+def test_an_engine_lets_go_of_its_descriptor(tls_version: ssl.TLSVersion, end: str) -> None:
+    """Its number may belong to another connection in a moment: a reader must not touch that."""
+    good = end != "refused"
+    context = client(PIN if good else WRONG, tls_version)
+    with StdlibServer(CHAIN, tls_version) as server, socket.socket() as plain:
+        plain.settimeout(TIMEOUT)
+        sock = context.wrap_socket(plain, server_hostname="localhost")
+        if good:
+            sock.connect(server.address)
+        else:
+            _refused(sock, server.address)
+        engine = sock._tls
+        assert engine is not None
+        if end == "shutdown":
+            sock.shutdown(socket.SHUT_RDWR)
+        elif end == "detach":
+            socket.close(sock.detach())
+        else:
+            sock.close()
+        for call in (lambda: engine.read(1), lambda: engine.write(b"x")):
+            with pytest.raises(ssl.SSLError, match=r"closed|does not match"):
+                call()
+        sock.close()
+
+
+def test_a_refused_flight_is_read_to_its_end() -> None:
+    """What is left unread would make TCP reset the connection, and the reset overtake the alert."""
+    version = ssl.TLSVersion.TLSv1_2  # where the flight is several records
+    theirs = MemoryPeer(peers.server_context(CHAIN, version), server_side=True)
+    left, right = socket.socketpair()
+    with right:
+        left.settimeout(TIMEOUT)
+        with client(WRONG, version).wrap_socket(
+            left, server_hostname="localhost", do_handshake_on_connect=False
+        ) as sock:
+            sock.settimeout(0)
+            with pytest.raises(ssl.SSLWantReadError):
+                sock.do_handshake()
+            theirs.incoming.write(right.recv(65536))
+            theirs.step()
+            right.sendall(theirs.outgoing.read())
+            with pytest.raises(PinMismatchError):
+                sock.do_handshake()
+            with socket.socket(fileno=os.dup(sock.fileno())) as raw:
+                raw.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    raw.recv(1)
+            theirs.incoming.write(right.recv(65536))
+            theirs.step()
+            assert theirs.observation.alert == "bad_certificate"
+
+
+def test_the_end_of_a_handshake_is_not_the_end_of_a_conversation(
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """A peer that goes away in the middle is an error, and afterwards no orderly end of data."""
+    left, right = socket.socketpair()
+    with client(PIN, tls_version).wrap_socket(
+        left, server_hostname="localhost", do_handshake_on_connect=False
+    ) as sock:
+        sock.settimeout(0)
+        with pytest.raises(ssl.SSLWantReadError):
+            sock.do_handshake()
+        assert right.recv(65536)
+        right.close()
+        with pytest.raises(ssl.SSLEOFError):
+            sock.do_handshake()
+        for _ in range(2):
+            with pytest.raises(ssl.SSLError, match="this connection is over"):
+                sock.recv(1)
+
+
+@pytest.mark.parametrize("wrong", ["options", "tickets", "name", "mode"])
+def test_what_cannot_be_wrapped_stays_the_callers(wrong: str) -> None:
+    """An error of the wrap leaves the socket as it was: open, and in the hands of the caller."""
+    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT, pins=PIN)
+    if wrong == "options":
+        context.options &= ~ssl.OP_NO_COMPRESSION
+    elif wrong == "tickets":
+        context = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=PIN)
+        context.num_tickets = 5
+    elif wrong == "mode":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    left, right = socket.socketpair()
+    with left, right:
+        with pytest.raises((NotImplementedError, ValueError)):
+            context.wrap_socket(
+                left,
+                server_side=wrong == "tickets",
+                server_hostname=None if wrong == "tickets" else "." if wrong == "name" else "a.b",
+            )
+        assert left.fileno() >= 0
+
+
+# What comes from the peer ------------------------------------------------------------------------
+
+
+def test_pem_inside_a_certificate_is_not_read() -> None:
+    """An impostor's leaf may carry the pinned one as text: the report shows the impostor's pin."""
+    inside = certificates.pem(CHAIN.leaf)
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), inside)
+    impostor = make_chain(2, extensions={0: [(extension, False)]}, pool=4)
+    assert str(Pin.from_certificate(impostor.ders[0])) == certificates.spki_pin(impostor.leaf)
+    context = PinnedContext(pins=PIN)
+    impostor.trust(context)
+    ours = MemoryPeer(context, server_hostname="localhost")
+    shake(ours, MemoryPeer(peers.server_context(impostor), server_side=True))
+    assert isinstance(ours.record.error, PinMismatchError)
+    assert ours.record.error.positions[0].pin == certificates.spki_pin(impostor.leaf)
+
+
+# Settings that were lost -------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated")
+def test_a_protocol_of_one_version_is_that_version() -> None:
+    """PROTOCOL_TLSv1_2 says so in its name, and not in minimum_version."""
+    context = PinnedContext(ssl.PROTOCOL_TLSv1_2, pins=PIN)
+    CHAIN.trust(context)
+    ours = MemoryPeer(context, server_hostname="localhost")
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert ours.record.error is None
+    assert ours.obj.version() == "TLSv1.2"
+
+
+def test_the_lowest_version_may_be_said_to_be_one_that_is_gone() -> None:
+    """ssl takes SSLv3 as a minimum, and there is none lower than what there is."""
+    context = PinnedContext(pins=PIN)
+    with pytest.warns(DeprecationWarning, match="SSLv3"):
+        context.minimum_version = ssl.TLSVersion.SSLv3
+    CHAIN.trust(context)
+    ours = MemoryPeer(context, server_hostname="localhost")
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert ours.obj.version() == "TLSv1.3"
+
+
+def test_an_encrypted_key_asks_the_terminal_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a password; what is typed serves both readers of the key."""
+    key = certificates.make_key("p256", 16)
+    path = tmp_path / "key.pem"
+    path.write_bytes(
+        key.private_bytes(
+            certificates.Encoding.PEM,
+            certificates.PrivateFormat.PKCS8,
+            BestAvailableEncryption(b"secret"),
+        )
+        + certificates.pem(CHAIN.leaf)
+    )
+    asked: list[str] = []
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt)
+        return "secret"
+
+    monkeypatch.setattr(_context.getpass, "getpass", answer)
+    PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None).load_cert_chain(path)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_certificates_can_be_presented(memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a file in memory, for which no disk has to be writable; or by a temporary one."""
+    if memory:
+        monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    else:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    server = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    CHAIN.configure(server)
+    if memory:
+        monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    ours = MemoryPeer(client(PIN, ssl.TLSVersion.TLSv1_3), server_hostname="localhost")
+    shake(ours, MemoryPeer(server, server_side=True))
+    assert ours.record.error is None
+
+
+def test_create_connection_takes_no_plain_context() -> None:
+    """It says so before it connects."""
+    plain = ssl.create_default_context()
+    with pytest.raises(TypeError, match="PinnedContext"):
+        pinsock.create_connection(("127.0.0.1", 9), pins=PIN, context=plain)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_the_end_of_pins_is_the_end_of_their_day() -> None:
+    """A date is good to its last second in UTC."""
+    assert not PinSet(PIN, expires=date(2031, 5, 1)).expired(
+        datetime(2031, 5, 1, 23, 59, 59, tzinfo=timezone.utc)
+    )
+
+
+def test_an_unpinned_server_loads_no_authorities() -> None:
+    """As with ssl: without pins it asks its clients for nothing."""
+    context = pinsock.create_default_context(ssl.Purpose.CLIENT_AUTH, pins=None)
+    assert context.verify_mode == ssl.CERT_NONE
+    assert context.get_ca_certs() == []

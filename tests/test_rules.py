@@ -1,0 +1,981 @@
+"""The rules of the library, one group of tests for each, asserted from the other side.
+
+The numbers are those that the modules cite.  Rule 10 (mirror it or refuse it) is walked through in
+``test_context.py``, rule 11 (the standard library's errors) in ``test_openssl.py``, rule 12 (an
+error says how to mend it) in ``test_errors.py`` and rule 13 (one reader and one writer) in
+``test_sockets.py``; what is here of them is the shortest proof that they hold on a real handshake.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from cryptography import x509
+from OpenSSL import SSL
+
+import pinsock
+from pinsock import (
+    HostPins,
+    Pin,
+    PinError,
+    PinExpiredError,
+    PinMatch,
+    PinMismatchError,
+    PinnedContext,
+    PinSet,
+    UnpinnedPeerError,
+    _context,
+    _engine,
+    _openssl,
+)
+from pinsock._verdict import Verdict
+from tests import certificates, peers
+from tests.certificates import Chain, make_chain
+from tests.peers import MemoryPeer, Transport, converse, shake
+
+WRONG = Pin("spki", "sha256", bytes(32))
+
+CHAIN = make_chain(3, pool=1)
+CLIENT = make_chain(2, purpose="client", pool=2)
+IMPOSTOR = make_chain(3, pool=3)
+
+
+def pin(chain: Chain, depth: int = 0) -> str:
+    """The pin of a certificate, by the test's own means."""
+    return certificates.spki_pin(chain.certificates[depth])
+
+
+def pinned_client(
+    pins: object,
+    version: ssl.TLSVersion,
+    *,
+    trusted: Chain = CHAIN,
+    identity: Chain | None = CLIENT,
+) -> PinnedContext:
+    """A pinned client that holds a certificate, so that it has something to lose."""
+    context = PinnedContext(pins=pins)  # type: ignore[arg-type]  # anything a test comes up with
+    peers.fix_version(context, version)
+    trusted.trust(context)
+    if identity is not None:
+        identity.configure(context)
+    return context
+
+
+def pinned_server(
+    pins: object, version: ssl.TLSVersion, *, trusted: Chain = CLIENT
+) -> PinnedContext:
+    """A server that pins its clients."""
+    context = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=pins)  # type: ignore[arg-type]  # see above
+    peers.fix_version(context, version)
+    trusted.trust(context)
+    CHAIN.configure(context)
+    return context
+
+
+def curious_server(chain: Chain, version: ssl.TLSVersion, **options: object) -> ssl.SSLContext:
+    """A stdlib server that asks for a client certificate and takes any, or none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    peers.fix_version(context, version)
+    chain.configure(context, **options)  # type: ignore[arg-type]  # configure's own keywords
+    CLIENT.trust(context)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+# Rule 1: fail closed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept_out", [True, False], ids=["not offered", "negotiated"])
+def test_an_anonymous_cipher_suite_never_connects(
+    transport: Transport, kept_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suite without certificates is not offered; and were it negotiated, it would be refused."""
+    version = ssl.TLSVersion.TLSv1_2
+    client = pinned_client(pin(CHAIN), version)
+    client.set_ciphers("AECDH+AES:ECDHE+AESGCM:@SECLEVEL=0")
+    server = peers.server_context(CHAIN, version)
+    server.set_ciphers("AECDH+AES:@SECLEVEL=0")
+    if not kept_out:
+        monkeypatch.setattr(_context, "_NO_UNCHECKED_CIPHERS", "")
+    seen = converse(transport, client, server)
+    assert not seen.client.handshake_completed
+    assert not seen.server.data
+    if kept_out:
+        assert not seen.server.handshake_completed
+        assert seen.server.reason == "NO_SHARED_CIPHER"
+    else:
+        assert type(seen.client.error) is PinError
+
+
+def test_nothing_but_unchecked_cipher_suites_is_an_error() -> None:
+    """A pinned context that is told to use anonymous suites alone refuses to make a connection."""
+    client = PinnedContext(pins=WRONG)
+    client.set_ciphers("AECDH:@SECLEVEL=0")
+    with pytest.raises(ssl.SSLError, match="NO_CIPHER_MATCH"):
+        client.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+
+
+def test_a_handshake_without_verify_events_is_refused(
+    transport: Transport, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the callback never ran the handshake fails, though OpenSSL was content."""
+    monkeypatch.setattr(_openssl, "verify_with_pins", lambda pointer: None)
+    client = pinned_client(pin(CHAIN), tls_version)
+    seen = converse(transport, client, curious_server(CHAIN, tls_version))
+    assert type(seen.client.error) is PinError
+    assert not seen.server.data
+
+
+def test_a_verdict_that_says_yes_to_everything_is_not_believed(
+    transport: Transport, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events that were answered, but not judged, do not make a checked handshake."""
+    monkeypatch.setattr(Verdict, "event", lambda self, depth, error, certificate: 0)
+    client = pinned_client(WRONG, tls_version)
+    seen = converse(transport, client, curious_server(IMPOSTOR, tls_version))
+    assert type(seen.client.error) is PinError
+    assert not seen.server.data
+
+
+def test_the_chain_judged_is_the_chain_in_use(
+    transport: Transport, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict on other certificates than the connection's own is refused."""
+    real = Verdict.event
+
+    def misled(self: Verdict, depth: int, error: int, certificate: bytes) -> int:
+        return real(self, depth, error, CHAIN.ders[depth])
+
+    monkeypatch.setattr(Verdict, "event", misled)
+    client = pinned_client(pin(CHAIN), tls_version, trusted=IMPOSTOR)
+    seen = converse(transport, client, curious_server(IMPOSTOR, tls_version))
+    assert type(seen.client.error) is PinError
+    assert not seen.server.data
+
+
+@pytest.mark.parametrize("mode", [ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED])
+def test_a_client_without_a_certificate_is_refused(
+    transport: Transport, tls_version: ssl.TLSVersion, mode: ssl.VerifyMode
+) -> None:
+    """A server that pins its clients serves none without a certificate, even if it is optional."""
+    server = pinned_server(pin(CLIENT), tls_version)
+    server.verify_mode = mode
+    seen = converse(transport, peers.client_context(CHAIN, tls_version), server)
+    assert not seen.server.handshake_completed
+    assert seen.server.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    assert seen.client.alert in ("certificate_required", "handshake_failure")
+    assert not seen.client.data
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+def test_a_server_does_not_resume_what_it_did_not_check(
+    tls_version: ssl.TLSVersion, tickets: bool
+) -> None:
+    """A session of an unpinned context resumes into no pinned one, not by a switch either."""
+    outer = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    peers.fix_version(outer, tls_version)
+    CHAIN.configure(outer)
+    if not tickets:  # sessions are then in the server's cache, and looked up before the name is
+        outer.options |= ssl.OP_NO_TICKET
+    inner: list[PinnedContext] = []
+
+    def switch(connection: object, _name: str | None, _context: ssl.SSLContext) -> None:
+        for context in inner:
+            connection.context = context  # type: ignore[attr-defined]  # a socket or an object
+
+    outer.sni_callback = switch
+    client = peers.client_context(CHAIN, tls_version)
+    with peers.StdlibServer(outer) as server:
+        # By hand, as the session is to be had only behind the first data.
+        with client.wrap_socket(server.connect(), server_hostname="localhost") as connection:
+            connection.sendall(b"hello")
+            assert connection.recv(5) == b"hello"
+            session = connection.session
+            connection.unwrap().close()
+    assert session is not None
+    inner.append(pinned_server(pin(CLIENT), tls_version))
+    ours = MemoryPeer(client, server_hostname="localhost", session=session)
+    theirs = MemoryPeer(outer, server_side=True)
+    _, seen = shake(ours, theirs)
+    assert not seen.handshake_completed
+    assert type(seen.error) is PinError
+
+
+# Rule 2: in the handshake ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["leaf", "anchor", "any", "ca", 0, 1, 2, 3])
+def test_a_mismatch_gives_the_peer_nothing(
+    transport: Transport, tls_version: ssl.TLSVersion, kind: str | int
+) -> None:
+    """The server gets the alert bad_certificate; no certificate, no Finished, no byte of data."""
+    client = pinned_client(PinSet({kind: [WRONG]}), tls_version)  # type: ignore[dict-item]  # a position
+    seen = converse(transport, client, curious_server(CHAIN, tls_version))
+    assert isinstance(seen.client.error, PinMismatchError)
+    assert not seen.client.handshake_completed
+    assert not seen.server.handshake_completed
+    assert seen.server.alert == "bad_certificate"
+    assert seen.server.peer_gave_nothing
+
+
+def test_without_pins_the_same_peer_gets_it_all(
+    transport: Transport, tls_version: ssl.TLSVersion
+) -> None:
+    """The measure of the tests here: this server does see a certificate, when one is sent."""
+    seen = converse(
+        transport, pinned_client(pin(CHAIN), tls_version), curious_server(CHAIN, tls_version)
+    )
+    assert seen.server.handshake_completed
+    assert seen.server.client_certificate == CLIENT.ders[0]
+    assert seen.client.data == seen.server.data == b"ping"
+
+
+def test_a_refused_client_is_told_bad_certificate(
+    transport: Transport, tls_version: ssl.TLSVersion
+) -> None:
+    """A server whose pins the client does not match never completes, and serves no data."""
+    client = peers.client_context(CHAIN, tls_version, identity=CLIENT)
+    seen = converse(transport, client, pinned_server(WRONG, tls_version))
+    assert isinstance(seen.server.error, PinMismatchError)
+    assert not seen.server.handshake_completed
+    assert seen.client.alert == "bad_certificate"
+    assert not seen.client.data
+    assert not seen.server.data
+
+
+def test_a_matching_client_is_served(transport: Transport, tls_version: ssl.TLSVersion) -> None:
+    """A server whose pins the client matches serves it, and can say where they matched."""
+    client = peers.client_context(CHAIN, tls_version, identity=CLIENT)
+    server = pinned_server(pin(CLIENT), tls_version)
+    seen = converse(
+        transport, client, server, inspect=lambda connection: getattr(connection, "pin_match", None)
+    )
+    assert seen.client.data == b"ping"
+    assert isinstance(seen.server.inspected, PinMatch)
+    assert str(seen.server.inspected.pin) == pin(CLIENT)
+
+
+# Rule 3: the verified chain only -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_an_appended_certificate_matches_nothing(
+    transport: Transport, tls_version: ssl.TLSVersion, depth: int
+) -> None:
+    """CVE-2016-2402: the pinned certificate is sent, but is not part of the path."""
+    server = curious_server(IMPOSTOR, tls_version, appended=[CHAIN.certificates[depth]])
+    client = pinned_client(pin(CHAIN, depth), tls_version, trusted=IMPOSTOR)
+    seen = converse(transport, client, server)
+    assert isinstance(seen.client.error, PinMismatchError)
+    assert seen.server.alert == "bad_certificate"
+    assert seen.server.peer_gave_nothing
+
+
+@pytest.mark.parametrize("trust", ["ca", "pins"])
+def test_an_appended_certificate_is_no_trust_either(
+    transport: Transport, tls_version: ssl.TLSVersion, trust: str
+) -> None:
+    """Nor does it help a self-signed impostor under trust="pins"."""
+    impostor = make_chain(1, pool=4)
+    server = curious_server(impostor, tls_version, appended=CHAIN.certificates)
+    client = pinned_client(PinSet(pin(CHAIN), trust=trust), tls_version)  # type: ignore[arg-type]  # a literal
+    seen = converse(transport, client, server)
+    assert isinstance(seen.client.error, ssl.SSLCertVerificationError)
+    assert isinstance(seen.client.error, PinMismatchError) == (trust == "pins")
+    assert seen.server.peer_gave_nothing
+
+
+# Rule 4: never turn a failure into a success -----------------------------------------------------
+
+
+def _forged(chain: Chain) -> Chain:
+    """The same leaf with a signature that its issuer never made."""
+    der = bytearray(chain.ders[0])
+    der[-10] ^= 0x01
+    leaf = x509.load_der_x509_certificate(bytes(der))
+    return Chain((leaf, *chain.certificates[1:]), chain.keys, chain.kinds)
+
+
+CA_ERRORS: dict[str, tuple[Callable[[], Chain], int]] = {
+    "forged signature": (lambda: _forged(make_chain(3)), 7),
+    "expired leaf": (lambda: make_chain(3, validity={0: "expired"}), 10),
+    "expired intermediate": (lambda: make_chain(3, validity={1: "expired"}), 10),
+    "future leaf": (lambda: make_chain(3, validity={0: "future"}), 9),
+    "expired root": (lambda: make_chain(3, validity={2: "expired"}), 10),
+    "wrong purpose": (lambda: make_chain(3, purpose="none"), 26),
+    "wrong name": (lambda: make_chain(3, hostnames=["elsewhere.example"]), 62),
+    "leaf as CA": (lambda: make_chain(1, under=make_chain(2)), 79),
+    "name constraints": (
+        lambda: make_chain(
+            3,
+            name_constraints={
+                1: x509.NameConstraints([x509.DNSName("elsewhere.example")], None)
+            },
+        ),
+        47,
+    ),
+}
+
+
+@pytest.mark.parametrize("trust", ["ca", "pins"])
+@pytest.mark.parametrize("wrong", CA_ERRORS)
+def test_a_matching_pin_forgives_no_other_error(
+    transport: Transport, tls_version: ssl.TLSVersion, trust: str, wrong: str
+) -> None:
+    """What is wrong with a chain stays wrong when every pin matches; the error is the stdlib's."""
+    make, code = CA_ERRORS[wrong]
+    chain = make()
+    # A root that is sent, so that trust="pins" has an anchor to match too.
+    server = curious_server(chain, tls_version, include_root=True)
+    pins = PinSet(
+        {depth: pin(chain, depth) for depth in range(len(chain))},
+        trust=trust,  # type: ignore[arg-type]  # a literal
+    )
+    client = pinned_client(pins, tls_version, trusted=chain)
+    seen = converse(transport, client, server)
+    error = seen.client.error
+    assert isinstance(error, ssl.SSLCertVerificationError)
+    assert not isinstance(error, PinError)
+    assert error.verify_code == code
+    assert not seen.server.handshake_completed
+    assert seen.server.peer_gave_nothing
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("when", ["expired", "future"])
+def test_check_expiry_false_forgives_time_alone(
+    transport: Transport, tls_version: ssl.TLSVersion, depth: int, when: certificates.Validity
+) -> None:
+    """check_expiry=False connects to an expired chain that matches, and to no other."""
+    chain = make_chain(3, validity={depth: when})
+    server = curious_server(chain, tls_version)
+    for pins, connects in ((pin(chain), True), (WRONG, False)):
+        pin_set = PinSet({"leaf": pins}, trust="pins", check_expiry=False)
+        seen = converse(transport, pinned_client(pin_set, tls_version), server)
+        assert seen.client.handshake_completed is connects
+        assert seen.server.handshake_completed is connects
+        assert seen.server.peer_gave_nothing is not connects
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("include_root", [True, False])
+def test_trust_pins_accepts_what_no_authority_vouches_for(
+    transport: Transport, tls_version: ssl.TLSVersion, length: int, include_root: bool
+) -> None:
+    """A self-signed or privately signed peer is accepted if, and only if, all positions match."""
+    chain = make_chain(length)
+    server = curious_server(chain, tls_version, include_root=include_root)
+    good = PinSet({"leaf": pin(chain)}, trust="pins")
+    seen = converse(transport, pinned_client(good, tls_version), server)
+    assert seen.client.data == b"ping"
+    half = PinSet({"leaf": pin(chain), "any": WRONG}, trust="pins")
+    seen = converse(transport, pinned_client(half, tls_version), server)
+    assert isinstance(seen.client.error, PinMismatchError)
+    assert seen.server.alert == "bad_certificate"
+    assert seen.server.peer_gave_nothing
+
+
+@pytest.mark.parametrize("when", ["expired", "future"])
+def test_the_last_certificate_of_an_incomplete_chain_has_its_validity_checked(
+    transport: Transport, tls_version: ssl.TLSVersion, when: certificates.Validity
+) -> None:
+    """OpenSSL never looks at it once its missing issuer is forgiven; we do."""
+    chain = make_chain(3, validity={1: when})
+    pins = PinSet({"leaf": pin(chain), 1: pin(chain, 1)}, trust="pins")
+    seen = converse(
+        transport, pinned_client(pins, tls_version), curious_server(chain, tls_version)
+    )
+    assert isinstance(seen.client.error, ssl.SSLCertVerificationError)
+    assert seen.client.error.verify_code == {"expired": 10, "future": 9}[str(when)]
+    assert seen.server.alert == "certificate_expired" if when == "expired" else True
+    assert seen.server.peer_gave_nothing
+
+
+def test_report_only_leaves_the_ordinary_checks_standing(
+    transport: Transport, tls_version: ssl.TLSVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    """enforce=False lets a mismatch pass with a log entry, and nothing that a CA check refuses."""
+    for trust in ("ca", "pins"):
+        caplog.clear()
+        pins = PinSet(WRONG, enforce=False, trust=trust)  # type: ignore[arg-type]  # a literal
+        client = pinned_client(pins, tls_version)
+        seen = converse(
+            transport,
+            client,
+            curious_server(CHAIN, tls_version),
+            inspect=lambda connection: getattr(connection, "pin_match", "none there"),
+        )
+        assert seen.client.data == b"ping"
+        assert seen.client.inspected is None
+        assert "report only" in caplog.text
+        assert str(WRONG) in caplog.text
+        # The impostor's authority is not trusted.
+        seen = converse(transport, client, curious_server(IMPOSTOR, tls_version))
+        assert isinstance(seen.client.error, ssl.SSLCertVerificationError)
+        assert not isinstance(seen.client.error, PinError)
+        assert seen.server.peer_gave_nothing
+
+
+# Rule 5: nothing raises in a callback ------------------------------------------------------------
+
+
+class _Interrupt(BaseException):
+    """As KeyboardInterrupt, which pytest would take for itself."""
+
+
+@pytest.mark.parametrize("raised", [_Interrupt, RuntimeError, MemoryError])
+def test_what_is_raised_inside_a_callback_comes_out_and_refuses(
+    transport: Transport,
+    tls_version: ssl.TLSVersion,
+    raised: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A signal handler may raise in the middle of a callback: the handshake fails, with that."""
+
+    def raising(self: Verdict, depth: int, error: int, certificate: bytes) -> int:
+        raise raised("in the callback")
+
+    monkeypatch.setattr(Verdict, "event", raising)
+    client = pinned_client(pin(CHAIN), tls_version)
+    with peers.StdlibServer(curious_server(CHAIN, tls_version)) as server:
+        with server.connect() as sock:
+            with client.wrap_socket(
+                sock, server_hostname="localhost", do_handshake_on_connect=False
+            ) as connection:
+                with pytest.raises(raised, match="in the callback"):
+                    connection.do_handshake()
+                monkeypatch.undo()
+                with pytest.raises(PinError, match="without the check"):
+                    connection.do_handshake()
+                with pytest.raises(PinError, match="without the check"):
+                    connection.sendall(b"data")
+        seen = server.observation()
+    assert seen.alert == "bad_certificate"
+    assert seen.peer_gave_nothing
+
+
+def test_each_thread_gets_its_own_error(tls_version: ssl.TLSVersion) -> None:
+    """Good and bad peers in many threads on one context: every connection has its own outcome."""
+    other = make_chain(2, under=CHAIN.above(2), pool=5)
+    contexts = {
+        True: peers.server_context(CHAIN, tls_version),
+        False: peers.server_context(other, tls_version),
+    }
+    client = pinned_client(PinSet({"leaf": pin(CHAIN)}), tls_version)
+    each = 40
+
+    def connect(good: bool) -> bool:
+        ours = MemoryPeer(client, server_hostname="localhost")
+        shake(ours, MemoryPeer(contexts[good], server_side=True))
+        error = ours.record.error
+        if good:
+            return error is None and ours.obj.pin_match is not None  # type: ignore[attr-defined]  # ours
+        return isinstance(error, PinMismatchError) and error.positions[0].pin == pin(other)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(connect, [True, False] * each))
+
+
+def test_a_refused_connection_stays_refused(tls_version: ssl.TLSVersion) -> None:
+    """Whatever is called after a mismatch raises the mismatch again."""
+    client = pinned_client(WRONG, tls_version)
+    ours = MemoryPeer(client, server_hostname="localhost")
+    shake(ours, MemoryPeer(curious_server(CHAIN, tls_version), server_side=True))
+    for call in (ours.obj.do_handshake, lambda: ours.obj.write(b"x"), lambda: ours.obj.read(1)):
+        with pytest.raises(PinMismatchError):
+            call()
+    assert ours.obj.version() is None
+
+
+# Rule 6: one snapshot for each connection --------------------------------------------------------
+
+
+def test_pins_are_fixed_when_the_handshake_begins(tls_version: ssl.TLSVersion) -> None:
+    """Pins that change under way affect the next handshake, and not this one."""
+    for before, after in ((pin(CHAIN), WRONG), (WRONG, pin(CHAIN))):
+        client = pinned_client(before, tls_version)
+        running = MemoryPeer(client, server_hostname="localhost")
+        running.step()  # the ClientHello
+        client.pins = after  # type: ignore[assignment]  # mypy takes the setter's type from the getter
+        shake(running, MemoryPeer(curious_server(CHAIN, tls_version), server_side=True))
+        assert running.record.completed is (before != WRONG)
+        following = MemoryPeer(client, server_hostname="localhost")
+        shake(following, MemoryPeer(curious_server(CHAIN, tls_version), server_side=True))
+        assert following.record.completed is (after != WRONG)
+
+
+def test_pins_set_before_the_handshake_begins_count(tls_version: ssl.TLSVersion) -> None:
+    """A connection that was wrapped, and has not begun, is judged by the pins of its beginning."""
+    client = pinned_client(pin(CHAIN), tls_version)
+    waiting = MemoryPeer(client, server_hostname="localhost")
+    client.pins = WRONG  # type: ignore[assignment]  # mypy takes the setter's type from the getter
+    shake(waiting, MemoryPeer(curious_server(CHAIN, tls_version), server_side=True))
+    assert isinstance(waiting.record.error, PinMismatchError)
+
+
+def test_a_pin_source_is_asked_once(tls_version: ssl.TLSVersion) -> None:
+    """A callable is asked when the handshake begins, with the name, and not again."""
+    asked: list[str | None] = []
+
+    def source(name: str | None) -> PinSet:
+        asked.append(name)
+        return PinSet(pin(CHAIN))
+
+    ours = MemoryPeer(pinned_client(source, tls_version), server_hostname="LocalHost")
+    assert not asked
+    shake(ours, MemoryPeer(curious_server(CHAIN, tls_version), server_side=True))
+    assert ours.record.completed
+    assert [str(name).lower() for name in asked] == ["localhost"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (lambda name: 1 / 0, "ZeroDivisionError"),
+        (lambda name: "sha256/nonsense", "str"),
+        (lambda name: [WRONG], "list"),
+        (lambda name: False, "bool"),
+    ],
+    ids=["raises", "text", "list", "false"],
+)
+def test_a_broken_pin_source_refuses_before_a_byte_is_sent(
+    source: Callable[[str | None], object], message: str, tls_version: ssl.TLSVersion
+) -> None:
+    """What raises, or returns anything but a PinSet or None, is a PinError; nothing is sent."""
+    ours = MemoryPeer(pinned_client(source, tls_version), server_hostname="localhost")
+    with pytest.raises(PinError, match=message):
+        ours.obj.do_handshake()
+    assert not ours.outgoing.read()
+
+
+def test_a_pin_source_may_say_none(transport: Transport, tls_version: ssl.TLSVersion) -> None:
+    """None from a callable is no pinning for that host: the ordinary checks, and no match."""
+    client = pinned_client(lambda name: None, tls_version)
+    assert converse(transport, client, curious_server(CHAIN, tls_version)).client.data == b"ping"
+    seen = converse(transport, client, curious_server(IMPOSTOR, tls_version))
+    assert isinstance(seen.client.error, ssl.SSLCertVerificationError)
+
+
+def test_a_host_without_pins_is_refused_before_a_byte_is_sent(tls_version: ssl.TLSVersion) -> None:
+    """HostPins says no to a host that it does not know."""
+    client = pinned_client(HostPins({"example.com": WRONG}), tls_version)
+    ours = MemoryPeer(client, server_hostname="localhost")
+    with pytest.raises(UnpinnedPeerError, match="localhost"):
+        ours.obj.do_handshake()
+    assert not ours.outgoing.read()
+
+
+@pytest.mark.parametrize("after_expiry", ["reject", "unpin"])
+def test_expired_pins_reject_or_unpin(
+    transport: Transport,
+    tls_version: ssl.TLSVersion,
+    after_expiry: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Past their end pins refuse everybody, or step aside with a log entry; never in silence."""
+    past = datetime.now(timezone.utc) - timedelta(seconds=1)
+    pins = PinSet(WRONG, trust="pins", expires=past, after_expiry=after_expiry)  # type: ignore[arg-type]  # a literal
+    client = pinned_client(pins, tls_version)
+    if after_expiry == "reject":
+        ours = MemoryPeer(client, server_hostname="localhost")
+        with pytest.raises(PinExpiredError, match="expired at"):
+            ours.obj.do_handshake()
+        assert not ours.outgoing.read()
+        return
+    assert converse(transport, client, curious_server(CHAIN, tls_version)).client.data == b"ping"
+    assert "expired" in caplog.text
+    # trust="pins" went with them: an authority that is not trusted is refused again.
+    seen = converse(transport, client, curious_server(IMPOSTOR, tls_version))
+    assert isinstance(seen.client.error, ssl.SSLCertVerificationError)
+    assert seen.server.peer_gave_nothing
+
+
+# Rule 7: resumption cannot skip pins -------------------------------------------------------------
+
+
+def _session(
+    client: PinnedContext, address: tuple[str, int], hostname: str = "localhost", **options: object
+) -> tuple[object, bool, object]:
+    """Connect, exchange data, and return the session, whether it was resumed, and the match."""
+    with socket.create_connection(address, 10) as sock:
+        with client.wrap_socket(sock, server_hostname=hostname, **options) as connection:  # type: ignore[arg-type]  # keywords of wrap
+            connection.sendall(b"hello")
+            assert connection.recv(5) == b"hello"
+            found = connection.session, connection.session_reused, connection.pin_match
+            connection.unwrap().close()
+            return found  # type: ignore[return-value]  # three values
+
+
+def test_a_session_is_resumed_where_it_was_made(tls_version: ssl.TLSVersion) -> None:
+    """Same context, same name, same pins: the session resumes, with the match of its check."""
+    client = pinned_client(pin(CHAIN), tls_version)
+    with peers.StdlibServer(peers.server_context(CHAIN, tls_version)) as server:
+        session, reused, match = _session(client, server.address)
+        assert not reused
+        assert match is not None
+        assert _session(client, server.address, session=session)[1:] == (True, match)
+
+
+def test_a_session_is_refused_anywhere_else(tls_version: ssl.TLSVersion) -> None:
+    """Another context, another name, other pins, a server, not a session at all."""
+    client = pinned_client(pin(CHAIN), tls_version)
+    with peers.StdlibServer(peers.server_context(CHAIN, tls_version)) as server:
+        session, _, _ = _session(client, server.address)
+
+    def begin(context: PinnedContext, name: str = "localhost", **options: object) -> None:
+        ours = context.wrap_bio(
+            ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name, session=session, **options  # type: ignore[arg-type]  # keywords of wrap
+        )
+        with pytest.raises(ssl.SSLWantReadError):
+            ours.do_handshake()
+
+    begin(client)
+    with pytest.raises(ValueError, match="different SSLContext"):
+        begin(pinned_client(pin(CHAIN), tls_version))
+    with pytest.raises(ValueError, match="different server_hostname"):
+        begin(client, "127.0.0.1")
+    with pytest.raises(ValueError, match="different pin set"):
+        begin(client, pins=WRONG)
+    with pytest.raises(ValueError, match="different pin set"):
+        begin(client, pins=None)
+    client.pins = PinSet({"leaf": pin(CHAIN)})
+    with pytest.raises(ValueError, match="different pin set"):
+        begin(client)
+    server_side = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    with pytest.raises(ValueError, match="different SSLContext"):
+        server_side.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), True, None, session)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(TypeError, match="not a SSLSession"):
+        client.wrap_bio(
+            ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost", session="x"  # type: ignore[arg-type]  # wrong on purpose
+        )
+
+
+def test_a_server_that_pins_its_clients_resumes_nothing(
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """It keeps no cache and takes no tickets: every connection is checked.
+
+    With TLS 1.3 OpenSSL sends tickets all the same (``SSL_CTX_set_num_tickets`` is not to be had);
+    they stand for entries of the cache that is not kept, and resume nothing.
+    """
+    client = peers.client_context(CHAIN, tls_version, identity=CLIENT)
+    with peers.StdlibServer(pinned_server(pin(CLIENT), tls_version)) as server:
+        session = None
+        for _ in range(2):
+            with server.connect() as sock:
+                with client.wrap_socket(
+                    sock, server_hostname="localhost", session=session
+                ) as connection:
+                    connection.sendall(b"hello")
+                    assert connection.recv(5) == b"hello"
+                    assert not connection.session_reused
+                    session = connection.session
+                    if tls_version == ssl.TLSVersion.TLSv1_2:
+                        assert session is None or not session.has_ticket
+                    connection.unwrap().close()
+            assert server.observation().handshake_completed
+
+
+def test_renegotiation_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that asks for another handshake does not get one: it could bring another chain."""
+    events: list[int] = []
+    real = Verdict.event
+
+    def counted(self: Verdict, depth: int, error: int, certificate: bytes) -> int:
+        events.append(depth)
+        return real(self, depth, error, certificate)
+
+    monkeypatch.setattr(Verdict, "event", counted)
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    context.use_certificate(CHAIN.leaf)
+    context.use_privatekey(CHAIN.keys[0])  # type: ignore[arg-type]  # not all kinds of key are known to it
+    context.add_extra_chain_cert(CHAIN.certificates[1])
+    server = SSL.Connection(context, None)
+    server.set_accept_state()
+    client = pinned_client(pin(CHAIN), ssl.TLSVersion.TLSv1_2)
+    ours = MemoryPeer(client, server_hostname="localhost")
+
+    def pump(action: Callable[[], object]) -> None:
+        for _ in range(10):
+            try:
+                action()
+            except (SSL.WantReadError, ssl.SSLWantReadError):
+                pass
+            if data := ours.outgoing.read():
+                server.bio_write(data)
+            try:
+                ours.incoming.write(server.bio_read(65536))
+            except SSL.WantReadError:
+                pass
+
+    def shake_hands() -> None:
+        ours.step()
+        server.do_handshake()
+
+    pump(shake_hands)
+    assert ours.record.completed
+    events.clear()
+    assert server.renegotiate()
+
+    def shake_again() -> None:
+        ours.read()
+        server.recv(1)
+
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        pump(shake_again)
+    assert not events
+
+
+# Rule 8: possession before trust -----------------------------------------------------------------
+
+
+def test_a_match_is_reported_only_after_the_peer_has_proved_its_key(
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """The chain may be judged, and right; until the handshake is complete there is no match."""
+    ours = MemoryPeer(pinned_client(pin(CHAIN), tls_version), server_hostname="localhost")
+    theirs = MemoryPeer(peers.server_context(CHAIN, tls_version), server_side=True)
+    engine = ours.obj._sslobj  # type: ignore[attr-defined]  # to look at the verdict under way
+    ours.step()
+    ours.flush(theirs)
+    theirs.step()
+    judged_early = False
+    for octet in theirs.outgoing.read():
+        ours.incoming.write(bytes([octet]))
+        ours.step()
+        verdict = engine._verdict
+        assert verdict is not None
+        if not ours.record.completed:
+            assert ours.obj.pin_match is None  # type: ignore[attr-defined]  # ours
+            judged_early |= verdict.accepted
+    assert judged_early or tls_version == ssl.TLSVersion.TLSv1_3  # one record may hold it all there
+    shake(ours, theirs)
+    assert ours.obj.pin_match is not None  # type: ignore[attr-defined]  # ours
+
+
+def test_a_tampered_key_exchange_is_no_match() -> None:
+    """The right certificate with a signature that its key did not make: no match, no data."""
+    version = ssl.TLSVersion.TLSv1_2
+    ours = MemoryPeer(pinned_client(pin(CHAIN), version), server_hostname="localhost")
+    theirs = MemoryPeer(curious_server(CHAIN, version), server_side=True)
+    ours.step()
+    ours.flush(theirs)
+    theirs.step()
+    flight = bytearray(theirs.outgoing.read())
+    # ServerKeyExchange (12) is in clear text; its last bytes are the signature (RFC 8422 5.4).
+    start = 0
+    while flight[start + 5] != 12:
+        start += 5 + int.from_bytes(flight[start + 3 : start + 5], "big")
+    flight[start + 4 + int.from_bytes(flight[start + 3 : start + 5], "big")] ^= 1
+    ours.incoming.write(flight)
+    shake(ours, theirs)
+    assert isinstance(ours.record.error, ssl.SSLError)
+    assert not isinstance(ours.record.error, PinError)
+    assert ours.obj.pin_match is None  # type: ignore[attr-defined]  # ours
+    assert theirs.observation.peer_gave_nothing
+
+
+# Rule 9: pins cannot be weakened from outside ----------------------------------------------------
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+def test_cert_none_on_a_context_with_pins_is_an_error(
+    transport: Transport, server_side: bool
+) -> None:
+    """It names trust="pins", and is never an unpinned connection."""
+    protocol = ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT
+    context = PinnedContext(protocol, pins=WRONG)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if transport == "bio":
+        with pytest.raises(ValueError, match='trust="pins"'):
+            context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side)
+    else:
+        left, right = socket.socketpair()
+        with left, right, pytest.raises(ValueError, match='trust="pins"'):
+            context.wrap_socket(left, server_side)
+
+
+def test_cert_none_between_wrap_and_handshake_changes_nothing(tls_version: ssl.TLSVersion) -> None:
+    """The connection keeps the verification that it was made with."""
+    client = pinned_client(WRONG, tls_version)
+    ours = MemoryPeer(client, server_hostname="localhost")
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    theirs = MemoryPeer(curious_server(CHAIN, tls_version), server_side=True)
+    shake(ours, theirs)
+    assert isinstance(ours.record.error, PinMismatchError)
+    assert theirs.observation.peer_gave_nothing
+
+
+def test_an_override_needs_verification_too() -> None:
+    """pins= on an unpinned, unverified context is refused as well."""
+    context = PinnedContext(pins=None)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with pytest.raises(ValueError, match='trust="pins"'):
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), pins=WRONG)
+
+
+def test_the_unbound_method_of_ssl_is_no_way_around(tls_version: ssl.TLSVersion) -> None:
+    """ssl.SSLContext.wrap_bio(context, ...) makes a pinned object like any other call."""
+    client = pinned_client(WRONG, tls_version)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    made = ssl.SSLContext.wrap_bio(client, incoming, outgoing, server_hostname="localhost")
+    assert isinstance(made, pinsock.PinnedObject)
+    theirs = MemoryPeer(curious_server(CHAIN, tls_version), server_side=True)
+    with pytest.raises(ssl.SSLWantReadError):
+        made.do_handshake()
+    theirs.incoming.write(outgoing.read())
+    theirs.step()
+    incoming.write(theirs.outgoing.read())
+    with pytest.raises(PinMismatchError):
+        made.do_handshake()
+
+
+# Rules 10 to 13, in short ------------------------------------------------------------------------
+
+
+def test_a_member_that_cannot_be_mirrored_says_so() -> None:
+    """Rule 10: it raises NotImplementedError with the reason."""
+    with pytest.raises(NotImplementedError, match="nothing to pin"):
+        PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None).set_psk_server_callback(None)
+
+
+def test_a_mismatch_is_an_error_of_ssl_that_says_how_to_mend_it(
+    transport: Transport, tls_version: ssl.TLSVersion
+) -> None:
+    """Rules 11 and 12: an SSLCertVerificationError with chain and pins, as text and as data."""
+    client = pinned_client(PinSet({"leaf": WRONG}), tls_version)
+    error = converse(transport, client, curious_server(CHAIN, tls_version)).client.error
+    assert isinstance(error, ssl.SSLCertVerificationError)
+    assert isinstance(error, PinMismatchError)
+    assert error.server_hostname == "localhost"
+    assert [position.pin for position in error.positions] == [pin(CHAIN, d) for d in range(3)]
+    assert error.expected == {"leaf": (str(WRONG),)}
+    for depth in range(3):
+        assert pin(CHAIN, depth) in str(error)
+    assert str(WRONG) in str(error)
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error)
+    assert copy.positions == error.positions
+
+
+def test_no_openssl_error_escapes(transport: Transport, tls_version: ssl.TLSVersion) -> None:
+    """Rule 11: what fails in OpenSSL is an ssl.SSLError, also when it is not a certificate."""
+    client = pinned_client(pin(CHAIN), tls_version)
+    server = peers.server_context(CHAIN)
+    other = {ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3} - {tls_version}
+    peers.fix_version(server, other.pop())
+    seen = converse(transport, client, server)
+    assert isinstance(seen.client.error, ssl.SSLError)
+    assert seen.client.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
+
+
+def test_a_waiting_reader_does_not_lock_out_the_writer(tls_version: ssl.TLSVersion) -> None:
+    """Rule 13: half a record has come and the reader waits for the rest; the writer writes on."""
+    client = pinned_client(pin(CHAIN), tls_version)
+    # A relay in between holds the second half of a record back until the writer has written.
+    near, relay_near = socket.socketpair()
+    relay_far, far = socket.socketpair()
+    server = curious_server(CHAIN, tls_version)
+    held, release = threading.Event(), threading.Event()
+    hold = threading.Event()
+    received: list[bytes] = []
+
+    def serve() -> None:
+        with server.wrap_socket(far, server_side=True) as connection:
+            assert connection.recv(5) == b"start"
+            connection.sendall(b"answer")
+            while len(b"".join(received)) < 1000:
+                received.append(connection.recv(65536))
+            release.set()
+
+    def to_client() -> None:
+        while data := relay_far.recv(65536):
+            if hold.is_set():
+                hold.clear()
+                relay_near.sendall(data[:8])
+                held.set()
+                assert release.wait(10)
+                data = data[8:]
+            relay_near.sendall(data)
+
+    def to_server() -> None:
+        while data := relay_near.recv(65536):
+            relay_far.sendall(data)
+
+    threads = [threading.Thread(target=target) for target in (serve, to_client, to_server)]
+    for sock in (near, relay_near, relay_far, far):
+        sock.settimeout(10)
+    near.settimeout(None)  # the case in which OpenSSL itself would block
+    for thread in threads:
+        thread.start()
+    connection = client.wrap_socket(near, server_hostname="localhost")
+    if tls_version == ssl.TLSVersion.TLSv1_3:
+        # The tickets come before the answer: have them read by then.
+        connection.settimeout(0)
+        with pytest.raises(ssl.SSLWantReadError):
+            connection.recv(1)
+        connection.settimeout(None)
+    hold.set()
+    connection.sendall(b"start")
+    answers: list[bytes] = []
+    reader = threading.Thread(target=lambda: answers.append(connection.recv(6)))
+    assert held.wait(10)
+    reader.start()
+    connection.sendall(b"x" * 1000)  # would wait for ever, were the lock held
+    reader.join(10)
+    assert answers == [b"answer"]
+    connection.close()
+    for thread in threads:
+        thread.join(10)
+    for sock in (relay_near, relay_far):
+        sock.close()
+    assert b"".join(received) == b"x" * 1000
+
+
+# The first use of all ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["DER", "PEM"])
+def test_an_app_that_ships_its_servers_certificate_talks_to_nobody_else(
+    transport: Transport, tls_version: ssl.TLSVersion, form: str
+) -> None:
+    """Whole-certificate pin: no man in the middle gets through, whatever CA the machine trusts."""
+    shipped: bytes = CHAIN.ders[0] if form == "DER" else certificates.pem(CHAIN.leaf)
+    pins = PinSet({"leaf": Pin.from_certificate(shipped, kind="cert")})
+    client = pinned_client(pins, tls_version)
+    IMPOSTOR.trust(client)
+    assert converse(transport, client, curious_server(CHAIN, tls_version)).client.data == b"ping"
+    seen = converse(transport, client, curious_server(IMPOSTOR, tls_version))
+    assert isinstance(seen.client.error, PinMismatchError)
+    assert seen.server.alert == "bad_certificate"
+    assert seen.server.peer_gave_nothing
+    # A renewed certificate is another certificate, though it has the same key ...
+    renewed = make_chain(3, pool=1)
+    assert pin(renewed) == pin(CHAIN)
+    renewed.trust(client)
+    seen = converse(transport, client, curious_server(renewed, tls_version))
+    assert isinstance(seen.client.error, PinMismatchError)
+    # ... and new pins can be brought in while the program runs.
+    client.pins = PinSet({"leaf": Pin.from_certificate(renewed.ders[0], kind="cert")})
+    assert converse(transport, client, curious_server(renewed, tls_version)).client.data == b"ping"
+
+
+def test_the_engine_is_what_the_standard_library_talks_to(tls_version: ssl.TLSVersion) -> None:
+    """A pinned object is an ssl.SSLObject around our engine, and a socket likewise."""
+    made = pinned_client(WRONG, tls_version).wrap_bio(
+        ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost"
+    )
+    assert isinstance(made, ssl.SSLObject)
+    assert isinstance(made._sslobj, _engine.Engine)
