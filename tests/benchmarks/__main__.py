@@ -1,0 +1,260 @@
+"""``python -m tests.benchmarks``: run the benchmarks and print a table; README.rst explains it."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import ssl
+import statistics
+import sys
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from OpenSSL import SSL
+
+from pinsock import Pin
+from tests.benchmarks.contenders import CONTENDERS, Contender, Target
+from tests.benchmarks.measures import (
+    FULL,
+    MEASURES,
+    QUICK,
+    Measure,
+    NotMeasuredError,
+    Sampler,
+    Sizes,
+)
+from tests.benchmarks.server import TLS_VERSIONS, serving
+from tests.certificates import make_chain
+
+_BASELINE = "ssl"
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out of one measure: the costs of one, by contender, in the order of the rounds."""
+
+    measure: Measure
+    samples: dict[str, list[float]]
+
+    def value(self, contender: str) -> float | None:
+        """The median, as it is shown."""
+        if contender not in self.samples:
+            return None
+        return self.measure.show(statistics.median(self.samples[contender]))
+
+    def ratio(self, contender: str) -> float | None:
+        """The cost in proportion to the baseline's: the median of the rounds' own ratios.
+
+        What slows the machine down for a while slows down a whole round, and so does not show.
+        """
+        costs, base = self.samples.get(contender), self.samples.get(_BASELINE)
+        # Memory, over few connections, may be nothing: it grows by whole pages.
+        if not costs or not base or not all(base):
+            return None
+        return statistics.median(cost / of for cost, of in zip(costs, base, strict=True))
+
+    def spread(self) -> float:
+        """Half the distance of the quartiles, in proportion to the median; of the worst one."""
+        return max(_spread(costs) for costs in self.samples.values())
+
+    def data(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "name": self.measure.name,
+            "what": self.measure.what,
+            "unit": self.measure.unit,
+            "spread": self.spread(),
+            "contenders": {
+                name: {"value": self.value(name), "ratio": self.ratio(name), "costs": costs}
+                for name, costs in self.samples.items()
+            },
+        }
+
+
+def _spread(costs: list[float]) -> float:
+    median = statistics.median(costs)
+    if len(costs) < 2 or not median:
+        return 0.0
+    low, _, high = statistics.quantiles(costs, n=4)
+    return (high - low) / 2 / median
+
+
+def run(measure: Measure, contenders: dict[str, Contender], sizes: Sizes) -> Row:
+    """Take the samples of a measure: everybody's first, then everybody's second, and so on."""
+    rounds = sizes.child_rounds if measure.in_child else sizes.rounds
+    with ExitStack() as stack:
+        samplers: dict[str, Sampler] = {}
+        for name in measure.contenders:
+            try:
+                samplers[name] = stack.enter_context(measure.open(contenders[name], sizes))
+            except NotMeasuredError as reason:
+                print(f"{measure.name}: without {name}: {reason}", file=sys.stderr)
+        samples: dict[str, list[float]] = {name: [] for name in samplers}
+        for number in range(-1 if sizes.warm else 0, rounds):
+            for name, sampler in samplers.items():
+                gc.collect()  # nobody pays for another's garbage
+                cost = sampler()
+                if number >= 0:
+                    samples[name].append(cost)
+    return Row(measure, samples)
+
+
+@contextmanager
+def target(version: str, kind: str, timeout: float | None, same_group: bool) -> Iterator[Target]:
+    """Make a chain of three certificates, and run a server that has it."""
+    chain = make_chain(3, kinds="rsa" if kind == "rsa" else "p256")
+    # Alternatives come first, so that a match is never the first pin that is tried.
+    backup = "sha256/" + b64encode(bytes(32)).decode("ascii")
+    pins = {
+        position: [backup, str(Pin.from_certificate(der))]
+        for position, der in zip(("leaf", "intermediate", "anchor"), chain.ders, strict=True)
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        files = chain.write(Path(directory))
+        with serving(version, files.certfile, files.keyfile) as port:
+            yield Target(port, version, str(files.cafile), pins, timeout, same_group)
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    """Keep this process and its children on one processor, where the system can.
+
+    Else it is chance whether client and server share a processor, a core or neither; on a virtual
+    machine, where to wake another processor is dear, that alone makes a factor of five.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def machine() -> dict[str, str]:
+    """Say where the numbers come from."""
+    processor = platform.processor() or platform.machine()
+    if _CPUINFO.exists():
+        for line in _CPUINFO.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return {
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "cpus": f"{os.cpu_count()} x {processor}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "OpenSSL of ssl": ssl.OPENSSL_VERSION,
+        "OpenSSL of cryptography": SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode("ascii"),
+        "packages": ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES),
+    }
+
+
+_PACKAGES = ("pyOpenSSL", "cryptography")
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _head() -> str:
+    values = "".join(f"{name:>10}" for name in CONTENDERS)
+    ratios = "".join(f"{name:>10}" for name in CONTENDERS if name != _BASELINE)
+    title = f"cost / {_BASELINE}'s:"
+    return (
+        f"{'':29}{values}   {title:^{len(ratios)}}\n{'measure':19}{'unit':10}"
+        f"{'':{len(values)}}   {ratios}{'spread':>9}"
+    )
+
+
+def _line(row: Row) -> str:
+    values = "".join(f"{_cell(row.value(name)):>10}" for name in CONTENDERS)
+    ratios = "".join(f"{_cell(row.ratio(name)):>10}" for name in CONTENDERS if name != _BASELINE)
+    spread = f"+-{100 * row.spread():.0f} %"
+    return f"{row.measure.name:19}{row.measure.unit:10}{values}   {ratios}{spread:>9}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for."""
+    names = [measure.name for measure in MEASURES]
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON, with every sample")
+    parser.add_argument("--quick", action="store_true", help="see that it runs; means nothing")
+    parser.add_argument(
+        "--only", action="append", choices=names, metavar="NAME", help=", ".join(names)
+    )
+    parser.add_argument("--tls", choices=list(TLS_VERSIONS), default="1.3")
+    parser.add_argument("--keys", choices=("p256", "rsa"), default="p256", help="of the chain")
+    parser.add_argument("--rounds", type=int, help="samples to take for each contender")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="give sockets a timeout; without, they block, which is ssl's quickest way",
+    )
+    parser.add_argument(
+        "--same-group", action="store_true", help="everybody's key exchange is P-256"
+    )
+    parser.add_argument(
+        "--spread", action="store_true", help="let client and server run on any processor"
+    )
+    options = parser.parse_args(argv)
+
+    sizes = QUICK if options.quick else FULL
+    if options.rounds is not None:
+        if options.rounds < 1:
+            parser.error("--rounds: at least 1")
+        sizes = replace(sizes, rounds=options.rounds, child_rounds=options.rounds)
+    chosen = [m for m in MEASURES if options.only is None or m.name in options.only]
+    about = machine()
+    with ExitStack() as stack:
+        if not options.spread:
+            stack.enter_context(one_cpu())
+        server = stack.enter_context(
+            target(options.tls, options.keys, options.timeout, options.same_group)
+        )
+        contenders = {name: kind(server) for name, kind in CONTENDERS.items()}
+        ciphers: dict[str, str] = {}
+        for name, contender in contenders.items():
+            link = contender.connect()
+            ciphers[name] = link.cipher()
+            link.close()
+        if len(set(ciphers.values())) != 1:
+            print(f"not comparable, the ciphers differ: {ciphers}", file=sys.stderr)
+        about["cipher"] = ciphers[_BASELINE]
+        about["settings"] = (
+            f"TLS {server.version}, {options.keys} keys, "
+            f"{'blocking' if server.timeout is None else f'timeout {server.timeout:g} s'}"
+            f"{', everybody uses P-256' if server.same_group else ''}"
+            f"{', any processor' if options.spread else ''}"
+        )
+        if options.json:
+            rows = [run(measure, contenders, sizes).data() for measure in chosen]
+            print(json.dumps({"machine": about, "measures": rows}, indent=1))
+            return 0
+        for key, value in about.items():
+            print(f"{key}: {value}")
+        print(f"\n{_head()}", flush=True)
+        for measure in chosen:
+            print(_line(run(measure, contenders, sizes)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
