@@ -28,119 +28,75 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import NamedTuple, Union
 
-__all__ = ["csr_spki", "is_der", "is_spki", "issuer", "peercert", "spki", "subject", "validity"]
+from pinsock._der import (
+    BIT_STRING,
+    BOOLEAN,
+    GENERALIZED_TIME,
+    INTEGER,
+    OCTET_STRING,
+    OID,
+    SEQUENCE,
+    UTC_TIME,
+    Value,
+    expect,
+    whole,
+)
 
-_BOOLEAN, _INTEGER, _BIT_STRING, _OCTET_STRING, _OID = 0x01, 0x02, 0x03, 0x04, 0x06
-_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
-_SEQUENCE, _SET = 0x30, 0x31
-
-
-class _Value(NamedTuple):
-    """One DER element: its tag, and where it, its contents and its end are in ``data``."""
-
-    data: bytes
-    tag: int
-    start: int
-    contents: int
-    end: int
-
-    @property
-    def body(self) -> bytes:
-        return self.data[self.contents : self.end]
-
-    @property
-    def encoded(self) -> bytes:
-        return self.data[self.start : self.end]
-
-    def items(self) -> Iterator[_Value]:
-        """The elements inside, in order; each must end where the next begins."""
-        position = self.contents
-        while position < self.end:
-            item = _element(self.data, position, self.end)
-            yield item
-            position = item.end
-
-
-def _element(data: bytes, start: int, end: int) -> _Value:
-    """Read the element at ``start``; it must end at or before ``end``."""
-    if end - start < 2:
-        raise ValueError("DER element cut short")
-    tag = data[start]
-    if tag & 0x1F == 0x1F:
-        raise ValueError("DER tag number above 30")
-    length = data[start + 1]
-    contents = start + 2
-    if length >= 0x80:
-        size = length & 0x7F
-        contents += size
-        if not 1 <= size <= 4 or contents > end:
-            raise ValueError("DER length is indefinite, too long, or cut short")
-        length = int.from_bytes(data[start + 2 : contents], "big")
-        if length < 0x80 or length >> (8 * (size - 1)) == 0:
-            raise ValueError("DER length is not the shortest form")
-    if contents + length > end:
-        raise ValueError("DER element runs past its container")
-    return _Value(data, tag, start, contents, contents + length)
-
-
-def _whole(data: bytes, tag: int) -> _Value:
-    """Read ``data`` as exactly one element of ``tag``."""
-    value = _element(data, 0, len(data))
-    if value.tag != tag or value.end != len(data):
-        raise ValueError("not a single DER element of the expected type")
-    return value
-
-
-def _expect(items: Iterator[_Value], *tags: int) -> _Value:
-    """Take the next element; it must have one of ``tags``, or any tag where none is named."""
-    value = next(items, None)
-    if value is None or (tags and value.tag not in tags):
-        raise ValueError("unexpected DER structure")
-    return value
+__all__ = [
+    "csr_spki",
+    "end_point_hash",
+    "is_der",
+    "is_spki",
+    "issuer",
+    "peercert",
+    "spki",
+    "subject",
+    "validity",
+]
 
 
 class _Fields(NamedTuple):
     """The parts of a TBSCertificate that this module reads."""
 
     version: int
-    serial: _Value
-    issuer: _Value
-    validity: _Value
-    subject: _Value
-    spki: _Value
-    extensions: tuple[_Value, ...]
+    serial: Value
+    issuer: Value
+    validity: Value
+    subject: Value
+    spki: Value
+    extensions: tuple[Value, ...]
 
 
-def _check_spki(value: _Value) -> None:
+def _check_spki(value: Value) -> None:
     items = value.items()
-    _expect(items, _SEQUENCE)
-    _expect(items, _BIT_STRING)
+    expect(items, SEQUENCE)
+    expect(items, BIT_STRING)
     if next(items, None) is not None:
         raise ValueError("unexpected DER structure")
 
 
 def _fields(der: bytes) -> _Fields:
-    certificate = _whole(der, _SEQUENCE).items()
-    tbs = _expect(certificate, _SEQUENCE).items()
-    _expect(certificate, _SEQUENCE)
-    _expect(certificate, _BIT_STRING)
+    certificate = whole(der, SEQUENCE).items()
+    tbs = expect(certificate, SEQUENCE).items()
+    expect(certificate, SEQUENCE)
+    expect(certificate, BIT_STRING)
     if next(certificate, None) is not None:
         raise ValueError("unexpected DER structure")
-    first = _expect(tbs, 0xA0, _INTEGER)
+    first = expect(tbs, 0xA0, INTEGER)
     version = 1
     if first.tag == 0xA0:
-        version = 1 + int.from_bytes(_expect(first.items(), _INTEGER).body, "big", signed=True)
-        first = _expect(tbs, _INTEGER)
-    _expect(tbs, _SEQUENCE)  # signature algorithm
-    issuer = _expect(tbs, _SEQUENCE)
-    validity = _expect(tbs, _SEQUENCE)
-    subject = _expect(tbs, _SEQUENCE)
-    spki = _expect(tbs, _SEQUENCE)
+        version = 1 + int.from_bytes(expect(first.items(), INTEGER).body, "big", signed=True)
+        first = expect(tbs, INTEGER)
+    expect(tbs, SEQUENCE)  # signature algorithm
+    issuer = expect(tbs, SEQUENCE)
+    validity = expect(tbs, SEQUENCE)
+    subject = expect(tbs, SEQUENCE)
+    spki = expect(tbs, SEQUENCE)
     _check_spki(spki)
-    extensions: tuple[_Value, ...] = ()
+    extensions: tuple[Value, ...] = ()
     for extra in tbs:
         if extra.tag == 0xA3:
-            extensions = tuple(_expect(extra.items(), _SEQUENCE).items())
+            extensions = tuple(expect(extra.items(), SEQUENCE).items())
     return _Fields(version, first, issuer, validity, subject, spki, extensions)
 
 
@@ -165,10 +121,10 @@ def csr_spki(der: bytes) -> bytes:
     Raises:
         ValueError: it cannot be sliced.
     """
-    request = _expect(_whole(der, _SEQUENCE).items(), _SEQUENCE).items()
-    _expect(request, _INTEGER)
-    _expect(request, _SEQUENCE)
-    value = _expect(request, _SEQUENCE)
+    request = expect(whole(der, SEQUENCE).items(), SEQUENCE).items()
+    expect(request, INTEGER)
+    expect(request, SEQUENCE)
+    value = expect(request, SEQUENCE)
     _check_spki(value)
     return value.encoded
 
@@ -176,7 +132,7 @@ def csr_spki(der: bytes) -> bytes:
 def is_der(data: bytes) -> bool:
     """Tell whether ``data`` is one DER SEQUENCE from beginning to end."""
     try:
-        _whole(data, _SEQUENCE)
+        whole(data, SEQUENCE)
     except ValueError:
         return False
     return True
@@ -185,17 +141,17 @@ def is_der(data: bytes) -> bool:
 def is_spki(der: bytes) -> bool:
     """Tell whether ``der`` is a DER SubjectPublicKeyInfo, and nothing after it."""
     try:
-        _check_spki(_whole(der, _SEQUENCE))
+        _check_spki(whole(der, SEQUENCE))
     except ValueError:
         return False
     return True
 
 
-def _time(value: _Value) -> datetime:
+def _time(value: Value) -> datetime:
     text = value.body.decode("ascii")
-    if value.tag == _UTC_TIME:
+    if value.tag == UTC_TIME:
         text = ("19" if text[:2] >= "50" else "20") + text
-    elif value.tag != _GENERALIZED_TIME:
+    elif value.tag != GENERALIZED_TIME:
         raise ValueError("not a time")
     # strptime alone would let spaces, signs and short fields through.
     if len(text) != 15 or not text[:14].isdigit() or text[14] != "Z":
@@ -210,8 +166,8 @@ def validity(der: bytes) -> tuple[datetime, datetime]:
         ValueError: they cannot be read.
     """
     times = _fields(der).validity.items()
-    not_before = _expect(times, _UTC_TIME, _GENERALIZED_TIME)
-    not_after = _expect(times, _UTC_TIME, _GENERALIZED_TIME)
+    not_before = expect(times, UTC_TIME, GENERALIZED_TIME)
+    not_after = expect(times, UTC_TIME, GENERALIZED_TIME)
     return _time(not_before), _time(not_after)
 
 
@@ -242,7 +198,7 @@ _STRINGS = {
 }
 
 
-def _string(value: _Value) -> str:
+def _string(value: Value) -> str:
     """A directory string as text; what cannot be decoded is shown, never raised."""
     encoding = _STRINGS.get(value.tag)
     if encoding is None:
@@ -250,10 +206,10 @@ def _string(value: _Value) -> str:
     return value.body.decode(encoding, "backslashreplace")
 
 
-def _attributes(rdn: _Value) -> Iterator[tuple[str, _Value]]:
+def _attributes(rdn: Value) -> Iterator[tuple[str, Value]]:
     for attribute in rdn.items():
         parts = attribute.items()
-        yield _oid(_expect(parts, _OID).body), _expect(parts)
+        yield _oid(expect(parts, OID).body), expect(parts)
 
 
 # Short names of RFC 4514 section 3, and the few that everybody uses beside them.
@@ -288,12 +244,12 @@ def _escape(text: str) -> str:
     return "".join(out)
 
 
-def _text(value: _Value) -> str:
+def _text(value: Value) -> str:
     text = _string(value)
     return _escape(text) if value.tag in _STRINGS else text
 
 
-def _name(value: _Value) -> str:
+def _name(value: Value) -> str:
     return ",".join(
         "+".join(f"{_SHORT_NAMES.get(oid, oid)}={_text(item)}" for oid, item in _attributes(rdn))
         for rdn in reversed(list(value.items()))
@@ -365,7 +321,7 @@ _SAN, _AIA, _CRL = "2.5.29.17", "1.3.6.1.5.5.7.1.1", "2.5.29.31"
 _OCSP, _CA_ISSUERS = "1.3.6.1.5.5.7.48.1", "1.3.6.1.5.5.7.48.2"
 
 
-def _rdns(value: _Value) -> tuple[tuple[tuple[str, str], ...], ...]:
+def _rdns(value: Value) -> tuple[tuple[tuple[str, str], ...], ...]:
     return tuple(
         tuple((_LONG_NAMES.get(oid, oid), _string(item)) for oid, item in _attributes(rdn))
         for rdn in value.items()
@@ -390,14 +346,14 @@ def _ip_address(octets: bytes) -> str:
 _UNSUPPORTED_NAMES = {0: "othername", 3: "X400Name", 5: "EdiPartyName"}
 
 
-def _general_name(name: _Value) -> tuple[str, object]:
+def _general_name(name: Value) -> tuple[str, object]:
     """One GeneralName (RFC 5280 section 4.2.1.6), spelt as :mod:`ssl` spells it."""
     kind = name.tag & 0x1F
     if kind in (1, 2, 6):
         label = {1: "email", 2: "DNS", 6: "URI"}[kind]
         return label, name.body.decode("utf-8", "backslashreplace")
     if kind == 4:
-        return "DirName", _rdns(_expect(name.items(), _SEQUENCE))
+        return "DirName", _rdns(expect(name.items(), SEQUENCE))
     if kind == 7:
         return "IP Address", _ip_address(name.body)
     if kind == 8:
@@ -405,21 +361,21 @@ def _general_name(name: _Value) -> tuple[str, object]:
     return _UNSUPPORTED_NAMES.get(kind, "<unknown type>"), "<unsupported>"
 
 
-def _extension(fields: _Fields, wanted: str) -> _Value | None:
+def _extension(fields: _Fields, wanted: str) -> Value | None:
     for extension in fields.extensions:
         parts = extension.items()
-        if _oid(_expect(parts, _OID).body) == wanted:
-            value = _expect(parts, _BOOLEAN, _OCTET_STRING)  # critical DEFAULT FALSE
-            if value.tag == _BOOLEAN:
-                value = _expect(parts, _OCTET_STRING)
+        if _oid(expect(parts, OID).body) == wanted:
+            value = expect(parts, BOOLEAN, OCTET_STRING)  # critical DEFAULT FALSE
+            if value.tag == BOOLEAN:
+                value = expect(parts, OCTET_STRING)
             try:
-                return _whole(value.body, _SEQUENCE)
+                return whole(value.body, SEQUENCE)
             except ValueError:
                 return None
     return None
 
 
-def _uris(names: _Value) -> Iterator[str]:
+def _uris(names: Value) -> Iterator[str]:
     for name in names.items():
         if name.tag == 0x86:
             yield name.body.decode("utf-8", "backslashreplace")
@@ -430,7 +386,7 @@ def _access(fields: _Fields, method: str) -> tuple[str, ...]:
     found: list[str] = []
     for description in value.items() if value else ():
         parts = description.items()
-        oid, location = _oid(_expect(parts, _OID).body), _expect(parts)
+        oid, location = _oid(expect(parts, OID).body), expect(parts)
         if oid == method and location.tag == 0x86:
             found.append(location.body.decode("utf-8", "backslashreplace"))
     return tuple(found)
@@ -475,3 +431,81 @@ def peercert(der: bytes) -> dict[str, PeerCertValue]:
     }
     found.update({key: value for key, value in extras.items() if value})
     return found
+
+
+# The hash of a signature (RFC 5929 section 4.1) --------------------------------------------------
+
+_RSA, _ECDSA, _DSA, _NIST = (
+    "1.2.840.113549.1.1",
+    "1.2.840.10045.4",
+    "1.2.840.10040.4",
+    "2.16.840.1.101.3.4",
+)
+# Signature algorithms with one hash function, and that function by hashlib's name (RFC 8017
+# appendix A.2.4, RFC 5758, RFC 8692).  For MD5 and SHA-1 the binding takes SHA-256.
+_SIGNATURE_HASHES = {
+    f"{_RSA}.4": "sha256",
+    f"{_RSA}.5": "sha256",
+    f"{_RSA}.11": "sha256",
+    f"{_RSA}.12": "sha384",
+    f"{_RSA}.13": "sha512",
+    f"{_RSA}.14": "sha224",
+    f"{_ECDSA}.1": "sha256",
+    f"{_ECDSA}.3.1": "sha224",
+    f"{_ECDSA}.3.2": "sha256",
+    f"{_ECDSA}.3.3": "sha384",
+    f"{_ECDSA}.3.4": "sha512",
+    f"{_DSA}.3": "sha256",
+    **{
+        f"{_NIST}.3.{number}": name
+        for number, name in (
+            *enumerate(("sha224", "sha256", "sha384", "sha512"), 1),  # with DSA
+            *enumerate(("sha3_224", "sha3_256", "sha3_384", "sha3_512"), 9),  # with ECDSA
+            *enumerate(("sha3_224", "sha3_256", "sha3_384", "sha3_512"), 13),  # with RSA
+        )
+    },
+}
+_RSASSA_PSS, _MGF1, _SHA1 = f"{_RSA}.10", f"{_RSA}.8", "1.3.14.3.2.26"
+_HASHES = {
+    _SHA1: "sha256",
+    **{
+        f"{_NIST}.2.{number}": name
+        for number, name in enumerate(("sha256", "sha384", "sha512", "sha224"), 1)
+    },
+}
+
+
+def _algorithm(value: Value) -> tuple[str, Value | None]:
+    """The object identifier and the parameters of an AlgorithmIdentifier."""
+    parts = value.items()
+    return _oid(expect(parts, OID).body), next(parts, None)
+
+
+def _pss_hash(parameters: Value) -> str | None:
+    """The hash function of RSASSA-PSS, if its mask has the same (RFC 8017 appendix A.2.3)."""
+    hashes = mask = _SHA1  # what is left out
+    for field in parameters.items():
+        if field.tag == 0xA0:
+            hashes, _ = _algorithm(expect(field.items(), SEQUENCE))
+        elif field.tag == 0xA1:
+            function, of = _algorithm(expect(field.items(), SEQUENCE))
+            mask = _algorithm(of)[0] if of is not None and function == _MGF1 else ""
+    return _HASHES.get(hashes) if hashes == mask else None
+
+
+def end_point_hash(der: bytes) -> str | None:
+    """Return the hash function for ``tls-server-end-point`` (RFC 5929 section 4.1).
+
+    Returns:
+        Its hashlib name; None if the signature of the certificate has none, several, or one that
+        is not known here: the binding is not defined then.
+
+    Raises:
+        ValueError: the certificate cannot be read.
+    """
+    parts = whole(der, SEQUENCE).items()
+    expect(parts, SEQUENCE)
+    name, parameters = _algorithm(expect(parts, SEQUENCE))
+    if name == _RSASSA_PSS and parameters is not None:
+        return _pss_hash(parameters)
+    return _SIGNATURE_HASHES.get(name)

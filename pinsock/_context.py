@@ -29,6 +29,9 @@ from __future__ import annotations
 
 import _ssl
 import base64
+import contextlib
+import enum
+import functools
 import getpass
 import logging
 import operator
@@ -36,11 +39,13 @@ import os
 import re
 import socket
 import ssl
+import stat
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import EllipsisType
-from typing import TYPE_CHECKING, NamedTuple, Union, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, Union, cast
 
 from OpenSSL import SSL
 
@@ -48,13 +53,13 @@ from pinsock import _openssl
 from pinsock._engine import (
     HANDSHAKE_FAILURE,
     MemoryEngine,
-    PinnedSession,
     PinSource,
     SocketEngine,
     Wrapping,
 )
 from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
+from pinsock._session import PinnedSession
 from pinsock._socket import PinnedObject, PinnedSocket, overriding
 
 if TYPE_CHECKING:
@@ -96,6 +101,8 @@ class _Unset:
 
 _UNSET = _Unset()
 _PinsArgument = Union[PinsSpec, _Unset]
+_Wrapped = TypeVar("_Wrapped", PinnedSocket, PinnedObject)
+_Path = TypeVar("_Path", bound="StrOrBytesPath | None")
 
 
 def _normalise(pins: PinsSpec) -> PinSet | HostPins | PinSource | None:
@@ -117,16 +124,23 @@ def _source(pins: PinSet | PinSource | None) -> PinSource | None:
     return pins
 
 
-def _override(
-    pins: _PinsArgument, cls: type[object], needed: type[object]
-) -> tuple[PinSource | None] | None:
+def _override(pins: _PinsArgument) -> tuple[PinSource | None] | None:
     """What ``overriding`` takes for the ``pins`` argument of a wrap."""
-    if isinstance(pins, _Unset):
-        return None
-    if not issubclass(cls, needed):
-        # Only our classes carry them to the handshake; to drop them would be to weaken them.
-        raise TypeError(f"pins= needs a subclass of {needed.__name__}, not {cls.__name__}")
-    return (_source(_normalise(pins)),)
+    return None if isinstance(pins, _Unset) else (_source(_normalise(pins)),)
+
+
+@functools.lru_cache(maxsize=32)
+def _pinned(cls: type[_Wrapped], ours: type[_Wrapped]) -> type[_Wrapped]:
+    """The class to make a connection of, where the user has named ``cls``: one of ours, too.
+
+    Only ours carry pins to the handshake, keep the descriptor from blocking, and never fall back
+    to clear text.
+    """
+    if issubclass(cls, ours):
+        return cls
+    if issubclass(ours, cls):
+        return ours
+    return type(cls.__name__, (cls, ours), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
 def _given_to(owner: object) -> tuple[PinSource | None] | None:
@@ -146,6 +160,7 @@ PRIVATE_NAMES: dict[object, tuple[str, ...]] = {
     ),
     ssl.SSLSocket: ("_create", "_real_close"),
     ssl.SSLObject: ("_create",),
+    ssl: ("_TLSAlertType", "_TLSContentType", "_TLSMessageType"),
     _ssl: ("_DEFAULT_CIPHERS",),
 }
 
@@ -216,10 +231,18 @@ _DEFAULT_VERIFY_FLAGS = (
 # PEM_read_bio_X509_CRL is not in the bindings, so revocation lists are cut out here.
 _PEM_CRL = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
 
-# Any other would let the descriptor block, and fall back to clear text.
-_NEEDS_PINNED_SOCKET = "sslsocket_class has to be a subclass of PinnedSocket"
+_HEADER, _CHANGE_CIPHER_SPEC, _ALERT = 256, 20, 21  # content types; the first is OpenSSL's own
+_ContentType: type[enum.IntEnum] = vars(ssl)["_TLSContentType"]
+_MessageType: type[enum.IntEnum] = vars(ssl)["_TLSMessageType"]
+_AlertType: type[enum.IntEnum] = vars(ssl)["_TLSAlertType"]
+# What ssl.SSLContext.session_stats() has.
+_STATISTICS = (
+    *("number", "connect", "connect_good", "connect_renegotiate", "accept", "accept_good"),
+    *("accept_renegotiate", "hits", "misses", "timeouts", "cache_full"),
+)
 
 _INTERNAL_ERROR = 80  # an alert of RFC 8446 section 6
+_NOTHING_TO_PIN = "TLS-PSK has no certificate: there is nothing to pin"
 
 _log = logging.getLogger("pinsock")
 
@@ -228,9 +251,12 @@ class _DefaultCertificates:
     """The system's trusted certificates, parsed once in a process and when the file changes."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # as with _compiling
+        self.unlock()
         self._key: tuple[object, ...] = ()
         self._certificates: list[_openssl.X509Pointer] = []
+
+    def unlock(self) -> None:
+        self._lock = threading.RLock()  # as with _compiling
 
     def load(self, cafile: str) -> list[_openssl.X509Pointer]:
         with self._lock:
@@ -244,6 +270,17 @@ class _DefaultCertificates:
 
 
 _default_certificates = _DefaultCertificates()
+_contexts: weakref.WeakSet[PinnedContext] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Free what other threads held when the process was forked: in the child they are no more."""
+    _default_certificates.unlock()
+    for context in _contexts:
+        context.unlock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class PinnedContext(_SSLContext):
@@ -277,23 +314,36 @@ class PinnedContext(_SSLContext):
 
     def __init__(self, protocol: int = ssl.PROTOCOL_TLS_CLIENT, *, pins: PinsSpec) -> None:
         self._pins = _normalise(pins)
-        # Reentrant, for a signal handler or a finalizer that wraps a socket in the middle of it.
-        self._compiling = threading.RLock()
+        self.unlock()
+        _contexts.add(self)
         self._compiled: dict[bool, _Compiled] = {}
         self._changes = 0  # of what the base class cannot tell
         self._store = _openssl.Store()
         self._default_certs = False  # loaded by us, and not (yet) by the base class
         self._identities: dict[int, _Identity] = {}  # by type of key, as OpenSSL has them
         self._ciphers = _DEFAULT_CIPHERS
+        self._ciphersuites: str | None = None
+        self._signature_algorithms: str | None = None
         # Names this context's sessions: no other server may take them for its own.
         self._session_context = os.urandom(16)
         self._alpn: list[bytes] = []
         self._dh_parameters: bytes | None = None
-        self._group: str | None = None
+        self._groups: str | None = None
         self._sni_callback: Callable[..., int | None] | None = None
+        self._message_callback: Callable[..., object] | None = None
+        self._psk_client: Callable[[str | None], tuple[str | None, bytes]] | None = None
+        self._psk_server: Callable[[str | None], bytes] | None = None
+        self._psk_hint = b""
+        self._statistics = dict.fromkeys(_STATISTICS, 0)
         if self._pins is not None:
             # A server that pins its clients asks for their certificates; and clients do anyway.
             self.verify_mode = ssl.CERT_REQUIRED
+
+    def unlock(self) -> None:
+        """Make new locks: in a forked child, those that another thread held stay locked."""
+        # Reentrant, for a signal handler or a finalizer that wraps a socket in the middle of it.
+        self._compiling = threading.RLock()
+        self._counting = threading.RLock()
 
     # Pins ----------------------------------------------------------------------------------------
 
@@ -330,24 +380,24 @@ class PinnedContext(_SSLContext):
             ValueError: there are pins, and ``verify_mode`` is ``CERT_NONE``.
             PinError, ssl.SSLError, OSError: the handshake failed.
         """
-        if not issubclass(self.sslsocket_class, PinnedSocket):
-            raise TypeError(_NEEDS_PINNED_SOCKET)
         # What can fail does so here, before ssl takes the descriptor out of ``sock``: it does not
-        # close it for every error, and on CPython 3.10 to 3.12 for few.
-        server_hostname = self._encode_hostname(server_hostname)
-        override = _override(pins, self.sslsocket_class, PinnedSocket)
+        # close it for every error, and on CPython 3.10 to 3.12 for few.  From 3.13 on it closes it
+        # for a wrong name, and a caller who counts on that finds it so.
+        if sys.version_info < (3, 13):
+            server_hostname = self._encode_hostname(server_hostname)
+        cls = _pinned(self.sslsocket_class, PinnedSocket)
+        override = _override(pins)
         self.snapshot(pinned=self._check_pinning(override, server_side))
         with overriding(override):
-            return cast(
-                PinnedSocket,
-                super().wrap_socket(
-                    sock,
-                    server_side,
-                    do_handshake_on_connect,
-                    suppress_ragged_eofs,
-                    server_hostname,
-                    session,  # type: ignore[arg-type]  # ours, where ssl has its own
-                ),
+            create: Callable[..., PinnedSocket] = cls._create
+            return create(
+                sock=sock,
+                server_side=server_side,
+                do_handshake_on_connect=do_handshake_on_connect,
+                suppress_ragged_eofs=suppress_ragged_eofs,
+                server_hostname=server_hostname,
+                context=self,
+                session=session,
             )
 
     def wrap_bio(  # type: ignore[override]  # `pins` is one argument more than ssl has
@@ -368,16 +418,16 @@ class PinnedContext(_SSLContext):
         Raises:
             ValueError: there are pins, and ``verify_mode`` is ``CERT_NONE``.
         """
-        with overriding(_override(pins, self.sslobject_class, PinnedObject)):
-            return cast(
-                PinnedObject,
-                super().wrap_bio(
-                    incoming,
-                    outgoing,
-                    server_side,
-                    server_hostname,
-                    session,  # type: ignore[arg-type]  # ours, where ssl has its own
-                ),
+        cls = _pinned(self.sslobject_class, PinnedObject)
+        with overriding(_override(pins)):
+            create: Callable[..., PinnedObject] = cls._create
+            return create(
+                incoming,
+                outgoing,
+                server_side=server_side,
+                server_hostname=self._encode_hostname(server_hostname),
+                session=session,
+                context=self,
             )
 
     # The hooks -----------------------------------------------------------------------------------
@@ -392,7 +442,7 @@ class PinnedContext(_SSLContext):
         session: PinnedSession | None = None,
     ) -> SocketEngine:
         if not isinstance(sock, PinnedSocket):
-            raise TypeError(_NEEDS_PINNED_SOCKET)
+            raise TypeError(f"a PinnedContext wraps a PinnedSocket, not {type(sock).__name__}")
         override = _given_to(owner)
         snapshot = self.snapshot(pinned=self._check_pinning(override, server_side))
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
@@ -471,7 +521,19 @@ class PinnedContext(_SSLContext):
             snapshot.set_keylog_callback(_key_logger(settings.keylog_filename))
         if self._sni_callback is not None:
             _openssl.set_servername_callback(snapshot)
+        if self._message_callback is not None:
+            _openssl.set_message_callback(snapshot)
+        if self._psk_client is not None or self._psk_server is not None:
+            self._compile_psk(snapshot, pinned)
         return snapshot
+
+    def _compile_psk(self, snapshot: SSL.Context, pinned: bool) -> None:
+        if pinned:
+            raise NotImplementedError(_NOTHING_TO_PIN)
+        if self._psk_client is not None:
+            _openssl.set_psk_client_callback(snapshot)
+        if self._psk_server is not None:
+            _openssl.set_psk_server_callback(snapshot, self._psk_hint)
 
     def _compile_protocol(
         self, snapshot: SSL.Context, settings: _Settings, pinned: bool
@@ -494,25 +556,25 @@ class PinnedContext(_SSLContext):
             # The engine forbids tickets; without them a server goes on resuming from its cache.
             snapshot.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         snapshot.set_options(options)
-        _openssl.set_session_context(snapshot, self._session_context)
+        if self.protocol != ssl.PROTOCOL_TLS_CLIENT:
+            _openssl.set_session_context(snapshot, self._session_context)
         fixed = _VERSIONS.get(self.protocol)
         _openssl.set_versions(
             snapshot, fixed or settings.minimum_version, fixed or settings.maximum_version
         )
         _openssl.set_ciphers(snapshot, self._ciphers + _NO_UNCHECKED_CIPHERS * pinned)
-        if self._group is not None:
-            _openssl.set_group(snapshot, self._group)
+        if self._ciphersuites is not None:
+            _openssl.set_ciphersuites(snapshot, self._ciphersuites)
+        if self._signature_algorithms is not None:
+            _openssl.set_signature_algorithms(snapshot, self._signature_algorithms)
+        if self._groups is not None:
+            _openssl.set_groups(snapshot, self._groups)
         if self._dh_parameters is not None:
             _openssl.use_dh_parameters(snapshot, self._dh_parameters)
 
     def _compile_verification(self, snapshot: SSL.Context, settings: _Settings) -> None:
         self._store.attach(snapshot)
         later = settings.post_handshake_auth
-        if later and self.protocol != ssl.PROTOCOL_TLS_CLIENT and self._pins is not None:
-            raise NotImplementedError(
-                "post_handshake_auth on a server that pins its clients: the handshake would "
-                "complete before the check of their certificates"
-            )
         _openssl.set_verify_mode(snapshot, settings.verify_mode, post_handshake=later)
         _openssl.set_verify_flags(snapshot, settings.verify_flags, settings.host_flags)
         if later:
@@ -530,6 +592,15 @@ class PinnedContext(_SSLContext):
 
         The files are read once, now.
         """
+        with _seekable(certfile) as certfile, _seekable(keyfile) as keyfile:
+            self._load_cert_chain(certfile, keyfile, password)
+
+    def _load_cert_chain(
+        self,
+        certfile: StrOrBytesPath,
+        keyfile: StrOrBytesPath | None,
+        password: _Password | None,
+    ) -> None:
         asked: list[str | bytes | bytearray] = []
         # Without a password OpenSSL asks the terminal; twice, were it left to do so.
         prompt = password if callable(password) else _ask_terminal
@@ -563,10 +634,11 @@ class PinnedContext(_SSLContext):
         cadata: str | ReadableBuffer | None = None,
     ) -> None:
         """Trust certificate authorities, as ``ssl.SSLContext`` does."""
-        super().load_verify_locations(cafile, capath, cadata)
-        if cafile is not None:
-            with open(cafile, "rb") as file:
-                self._trust_pem(file.read())
+        with _seekable(cafile) as cafile:
+            super().load_verify_locations(cafile, capath, cadata)
+            if cafile is not None:
+                with open(cafile, "rb") as file:
+                    self._trust_pem(file.read())
         if capath is not None:
             self._store.add_directory(os.fsencode(capath))
         if isinstance(cadata, str):
@@ -632,14 +704,58 @@ class PinnedContext(_SSLContext):
     def set_ecdh_curve(self, name: str) -> None:
         """Set the curve of the key exchange, as ``ssl.SSLContext`` does."""
         super().set_ecdh_curve(name)
-        self._group = os.fsdecode(name)
+        self._groups = os.fsdecode(name)
+        self._changes += 1
+
+    # The next three are ssl's from CPython 3.15 on; here, on every version.  They are tried at once
+    # on a context that is thrown away: connections have another OpenSSL than the base class.
+
+    def set_groups(self, groups: str) -> None:
+        """Set the groups of the key exchange.
+
+        Args:
+            groups: their OpenSSL names, the most preferred first, with colons between.
+
+        Raises:
+            ssl.SSLError: a group is not known.
+        """
+        _openssl.set_groups(SSL.Context(SSL.TLS_METHOD), groups)
+        self._groups = groups
+        self._changes += 1
+
+    def set_ciphersuites(self, ciphersuites: str) -> None:
+        """Set the cipher suites of TLS 1.3.
+
+        Args:
+            ciphersuites: their names (RFC 8446 appendix B.4), the most preferred first, with
+                colons between.
+
+        Raises:
+            ssl.SSLError: a cipher suite is not known.
+        """
+        _openssl.set_ciphersuites(SSL.Context(SSL.TLS_METHOD), ciphersuites)
+        self._ciphersuites = ciphersuites
+        self._changes += 1
+
+    def set_server_sigalgs(self, sigalgs: str) -> None:
+        """Set the signature algorithms that servers may sign their handshakes with.
+
+        Args:
+            sigalgs: their OpenSSL names, the most preferred first, with colons between.
+
+        Raises:
+            ssl.SSLError: an algorithm is not known.
+        """
+        _openssl.set_signature_algorithms(SSL.Context(SSL.TLS_METHOD), sigalgs)
+        self._signature_algorithms = sigalgs
         self._changes += 1
 
     def load_dh_params(self, path: str) -> None:
         """Load Diffie-Hellman parameters, as ``ssl.SSLContext`` does."""
-        super().load_dh_params(path)
-        with open(path, "rb") as file:
-            self._dh_parameters = file.read()
+        with _seekable(path) as path:
+            super().load_dh_params(path)
+            with open(path, "rb") as file:
+                self._dh_parameters = file.read()
         self._changes += 1
 
     @property
@@ -647,7 +763,8 @@ class PinnedContext(_SSLContext):
         """The callback for the name that a client asks for, as with ``ssl.SSLContext``.
 
         The context it may set on the socket or object has to be a PinnedContext, whose verification
-        and pins then hold.  An exception in it is logged, and is a handshake failure.
+        and pins then hold.  An exception in it goes to ``sys.unraisablehook``, and is a handshake
+        failure.
         """
         return self._sni_callback
 
@@ -665,42 +782,139 @@ class PinnedContext(_SSLContext):
         if self._sni_callback is None:
             return None
         try:
-            answer = self._sni_callback(owner, name, self)
-        except Exception:
-            _log.exception("sni_callback failed")
+            answer: object = self._sni_callback(owner, name, self)
+        except Exception as error:
+            _Unraisable(error)
             return HANDSHAKE_FAILURE
-        given: object = answer
-        if given is None or isinstance(given, int):
-            return given
-        _log.error("sni_callback returned %r: it has to be None or the number of an alert", answer)
+        if answer is None or isinstance(answer, int):
+            return answer
+        _Unraisable(
+            TypeError(f"sni_callback returned {answer!r}: not None or the number of an alert")
+        )
         return _INTERNAL_ERROR
 
-    # Refused -------------------------------------------------------------------------------------
+    # TLS-PSK (RFC 4279): ssl's from CPython 3.13 on; here, on every version.
 
-    @property
-    def _msg_callback(self) -> None:
-        """None: the private debugging hook of ``ssl`` is not there."""
+    def set_psk_client_callback(
+        self, callback: Callable[[str | None], tuple[str | None, bytes]] | None
+    ) -> None:
+        """Use pre-shared keys as a client, as ``ssl.SSLContext`` does.
 
-    @_msg_callback.setter
-    def _msg_callback(self, callback: object) -> None:
-        if callback is not None:
-            raise NotImplementedError("_msg_callback is not carried over to the connection yet")
+        Args:
+            callback: given the server's hint, or None, it returns the client's identity, or None,
+                and the key; None uses none.
+
+        Raises:
+            NotImplementedError: there are pins; a pre-shared key takes the certificate's place.
+        """
+        if self.protocol == ssl.PROTOCOL_TLS_SERVER:
+            raise _openssl.make_error(
+                ssl.SSLError, 0, "Cannot add PSK client callback to a PROTOCOL_TLS_SERVER context"
+            )
+        self._check_psk(callback)
+        self._psk_client = callback
+        self._changes += 1
+
+    def set_psk_server_callback(
+        self, callback: Callable[[str | None], bytes] | None, identity_hint: str | None = None
+    ) -> None:
+        """Use pre-shared keys as a server, as ``ssl.SSLContext`` does.
+
+        Args:
+            callback: given the client's identity, or None, it returns the key; None uses none.
+            identity_hint: what is sent to clients; at most 256 bytes.
+
+        Raises:
+            NotImplementedError: there are pins; a pre-shared key takes the certificate's place.
+        """
+        if self.protocol == ssl.PROTOCOL_TLS_CLIENT:
+            raise _openssl.make_error(
+                ssl.SSLError, 0, "Cannot add PSK server callback to a PROTOCOL_TLS_CLIENT context"
+            )
+        self._check_psk(callback)
+        self._psk_hint = (identity_hint or "").encode()
+        self._psk_server = callback
+        self._changes += 1
+
+    def _check_psk(self, callback: object) -> None:
+        if callback is not None and not callable(callback):
+            raise TypeError("callback must be callable")
+        if callback is not None and self._pins is not None:
+            raise NotImplementedError(_NOTHING_TO_PIN)
+
+    def on_psk_client(self, hint: str | None) -> tuple[bytes, bytes]:
+        """Run the callback of ``set_psk_client_callback``; the engine calls this."""
+        try:
+            identity, key = cast("Callable[..., tuple[str | None, bytes]]", self._psk_client)(hint)
+            return (identity or "").encode(), bytes(memoryview(key))
+        except Exception as error:
+            _Unraisable(error)
+            return b"", b""
+
+    def on_psk_server(self, identity: str | None) -> bytes:
+        """Run the callback of ``set_psk_server_callback``; the engine calls this."""
+        try:
+            return bytes(memoryview(cast("Callable[..., bytes]", self._psk_server)(identity)))
+        except Exception as error:
+            _Unraisable(error)
+            return b""
+
+    # Statistics and debugging --------------------------------------------------------------------
 
     def session_stats(self) -> dict[str, int]:
-        """Not to be had from the bindings."""
-        raise NotImplementedError("cryptography binds no SSL_CTX_sess_*() counters")
+        """Count handshakes, as ``ssl.SSLContext`` does.
+
+        What is in OpenSSL's cache cannot be counted: ``number``, ``misses``, ``timeouts`` and
+        ``cache_full`` stay 0.
+        """
+        with self._counting:
+            return dict(self._statistics)
+
+    def count(self, *events: str) -> None:
+        """Count what is named; the engine calls this."""
+        with self._counting:
+            for event in events:
+                self._statistics[event] += 1
+
+    @property
+    def _msg_callback(self) -> Callable[..., object] | None:
+        """The private debugging hook of ``ssl``: it is called with every protocol message."""
+        return self._message_callback
+
+    @_msg_callback.setter
+    def _msg_callback(self, callback: Callable[..., object] | None) -> None:
+        if callback is not None and not callable(callback):
+            raise TypeError(f"{callback} is not callable.")
+        self._message_callback = callback
+        self._changes += 1
+
+    def on_message(
+        self, owner: object, sent: bool, version: int, content_type: int, data: bytes
+    ) -> None:
+        """Run ``_msg_callback``; the engine calls this."""
+        callback = self._message_callback
+        if callback is None:
+            return
+        kinds = {_HEADER: _ContentType, _ALERT: _AlertType}
+        number = data[content_type == _ALERT]
+        if content_type == _HEADER:
+            version = int.from_bytes(data[1:3], "big")
+        elif content_type == _CHANGE_CIPHER_SPEC:
+            number = _MessageType["CHANGE_CIPHER_SPEC"]
+        callback(
+            owner,
+            "write" if sent else "read",
+            _member(ssl.TLSVersion, version),
+            _member(_ContentType, content_type),
+            _member(kinds.get(content_type, _MessageType), number),
+            data,
+        )
+
+    # Refused -------------------------------------------------------------------------------------
 
     def set_npn_protocols(self, npn_protocols: object) -> None:
         """Refused: NPN is gone from OpenSSL; use ALPN."""
         raise NotImplementedError("NPN is gone from OpenSSL: use set_alpn_protocols")
-
-    def set_psk_client_callback(self, callback: object) -> None:
-        """Refused: a pre-shared key takes the place of the certificate that pins are for."""
-        raise NotImplementedError("TLS-PSK has no certificate: there is nothing to pin")
-
-    def set_psk_server_callback(self, callback: object, identity_hint: str | None = None) -> None:
-        """Refused: a pre-shared key takes the place of the certificate that pins are for."""
-        raise NotImplementedError("TLS-PSK has no certificate: there is nothing to pin")
 
 
 for _name in ("options", "verify_flags", "verify_mode", "minimum_version", "maximum_version"):
@@ -719,8 +933,9 @@ _KNOWN_MEMBERS = frozenset(
         *("load_default_certs", "load_dh_params", "load_verify_locations", "maximum_version"),
         *("minimum_version", "num_tickets", "options", "post_handshake_auth", "protocol"),
         *("security_level", "session_stats", "set_alpn_protocols", "set_ciphers"),
-        *("set_default_verify_paths", "set_ecdh_curve", "set_npn_protocols"),
-        *("set_psk_client_callback", "set_psk_server_callback", "set_servername_callback"),
+        *("set_ciphersuites", "set_default_verify_paths", "set_ecdh_curve", "set_groups"),
+        *("set_npn_protocols", "set_psk_client_callback", "set_psk_server_callback"),
+        *("set_server_sigalgs", "set_servername_callback"),
         *("sni_callback", "sslobject_class", "sslsocket_class", "verify_flags", "verify_mode"),
         *("wrap_bio", "wrap_socket"),
     }
@@ -742,6 +957,38 @@ def _refuse_unknown(cls: type[object], names: Iterable[str]) -> None:
 
 
 _refuse_unknown(PinnedContext, dir(_SSLContext))
+
+
+class _Unraisable:
+    """Takes an exception that cannot be raised to ``sys.unraisablehook``, as ``ssl`` does.
+
+    The hook takes a structure that Python code cannot make; but it is called for what is raised in
+    a finalizer.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __del__(self) -> None:
+        raise self._error
+
+
+def _member(cls: type[enum.IntEnum], number: int) -> int:
+    """The member of ``cls`` with a number, or the number."""
+    try:
+        return cls(number)
+    except ValueError:
+        return number
+
+
+@contextlib.contextmanager
+def _seekable(path: _Path) -> Iterator[_Path]:
+    """A name for a file under which it can be read twice: by the base class, and here."""
+    if path is None or not os.path.exists(path) or not stat.S_ISFIFO(os.stat(path).st_mode):
+        yield path
+        return
+    with open(path, "rb") as pipe, _openssl.file_of(pipe.read()) as name:
+        yield cast(_Path, name)
 
 
 _Password = Union[str, bytes, bytearray, Callable[[], Union[str, bytes, bytearray]]]

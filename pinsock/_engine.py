@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import ipaddress
 import logging
 import os
@@ -49,9 +50,10 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from hashlib import sha256
+from errno import EBADF, EPIPE
+from hashlib import new, sha256
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 from OpenSSL import SSL
@@ -63,6 +65,7 @@ from pinsock._errors import (
     PinExpiredError,
     PinMismatchError,
 )
+from pinsock._hello import HelloReader
 from pinsock._openssl import (
     ERROR_SYSCALL,
     ERROR_WANT_READ,
@@ -88,18 +91,19 @@ from pinsock._openssl import (
     translate,
 )
 from pinsock._pins import Pin, PinMatch, PinSet
+from pinsock._session import Binding, PinnedSession
 from pinsock._verdict import CERT_REJECTED, Verdict
 
 if TYPE_CHECKING:
     import socket
 
 __all__ = [
+    "CHANNEL_BINDING_TYPES",
     "HANDSHAKE_FAILURE",
     "MAX_WRITE",
     "Engine",
     "MemoryEngine",
     "PinSource",
-    "PinnedSession",
     "SocketEngine",
     "Wrapping",
 ]
@@ -109,6 +113,9 @@ _log = logging.getLogger("pinsock")
 #: Where a handshake gets its pins: called with the server's name, once, when it begins.
 PinSource = Callable[["str | None"], "PinSet | None"]
 
+#: What ``get_channel_binding`` knows.
+CHANNEL_BINDING_TYPES = ("tls-unique", "tls-server-end-point", "tls-exporter")
+
 #: What one write takes at most: SSL_write takes an int.
 MAX_WRITE = 2**30
 # Bytes; a handshake's flight is a few thousand.
@@ -117,6 +124,7 @@ _MAX_SWALLOWED = 2**18
 # a larger buffer would be mapped, and unmapped, for nothing.
 _MAX_RECORD = 2**14
 
+_ALERT = 21  # a content type of RFC 8446 section 5.1
 # Alerts of RFC 8446 section 6.
 HANDSHAKE_FAILURE = 40
 
@@ -134,14 +142,31 @@ class _Context(Protocol):
     @property
     def verify_mode(self) -> ssl.VerifyMode: ...
 
+    @property
+    def post_handshake_auth(self) -> bool: ...
+
     def snapshot(self, *, pinned: bool) -> SSL.Context:
         """The compiled settings of this moment, for a connection with or without pins."""
 
     def pin_source(self) -> PinSource | None:
         """The pins of this moment."""
 
+    def count(self, *events: str) -> None:
+        """Count what is named, for ``session_stats``."""
+
     def on_servername(self, owner: object, name: str | None) -> int | None:
         """Run the user's ``sni_callback``."""
+
+    def on_message(
+        self, owner: object, sent: bool, version: int, content_type: int, data: bytes
+    ) -> None:
+        """Run the user's ``_msg_callback``."""
+
+    def on_psk_client(self, hint: str | None) -> tuple[bytes, bytes]:
+        """Run the user's callback for the identity and key of a client."""
+
+    def on_psk_server(self, identity: str | None) -> bytes:
+        """Run the user's callback for the key of a client."""
 
 
 class _Certificate:
@@ -152,6 +177,19 @@ class _Certificate:
     def __init__(self, der: bytes) -> None:
         self._der = der
 
+    def __eq__(self, other: object) -> bool:
+        return self._der == other._der if isinstance(other, _Certificate) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._der)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {_try(_chain.subject, self._der)!r}>"
+
+    def get_info(self) -> Mapping[str, object]:
+        """The dictionary that ``getpeercert`` gives."""
+        return _chain.peercert(self._der)
+
     def public_bytes(self, format: int = _PEM) -> bytes | str:
         """The certificate in DER (2) or PEM (1)."""
         if format == _DER:
@@ -159,37 +197,6 @@ class _Certificate:
         if format == _PEM:
             return ssl.DER_cert_to_PEM_cert(self._der)
         raise ValueError("Unsupported format")
-
-
-class PinnedSession:
-    """A TLS session that can be resumed where it was made, and nowhere else (rule 7).
-
-    A resumed handshake verifies no certificate: OpenSSL runs no callback.  So a session stands for
-    the check that was made when it began, and is bound to all that the check depended on: the
-    context, the ``server_hostname`` and the pin set.
-    """
-
-    __slots__ = ("_context", "_der", "_match", "_pins", "_server_hostname", "_verification")
-
-    def __init__(
-        self,
-        der: bytes,
-        context: _Context,
-        server_hostname: str | None,
-        pins: PinSet | None,
-        match: PinMatch | None,
-    ) -> None:
-        self._der = der
-        self._context = context
-        self._server_hostname = server_hostname
-        self._pins = pins
-        self._match = match
-        self._verification = _verification(context)
-
-
-def _verification(context: _Context) -> tuple[int, bool]:
-    """What was checked besides the pins, when a session began."""
-    return context.verify_mode, context.check_hostname
 
 
 def _gone() -> ssl.SSLError:
@@ -257,29 +264,64 @@ class Wrapping(NamedTuple):
     session: PinnedSession | None
 
 
+class _Records:
+    """Takes one record at a time (RFC 8446 section 5.1): what comes behind it is not ours to take.
+
+    Args:
+        read: takes the number of bytes wanted, and returns as many or fewer.
+    """
+
+    __slots__ = ("_announced", "_header", "_read")
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._header = b""
+        self._announced = 0
+
+    def take(self) -> bytes:
+        """The header of a record, or as much as there is of what it announced."""
+        if self._announced:
+            data = self._read(self._announced)
+            self._announced -= len(data)
+            return data
+        data = self._read(5 - len(self._header))
+        self._header += data
+        if len(self._header) == 5:
+            self._announced = int.from_bytes(self._header[3:], "big")
+            self._header = b""
+        return data
+
+
 class _BIOs:
     """The caller's pair of ``ssl.MemoryBIO``, and OpenSSL's own pair."""
 
     __slots__ = (
-        "_announced",
         "_ended",
         "_from_ssl",
-        "_header",
+        "_hello",
         "_into_ssl",
         "_outgoing",
+        "_records",
         "incoming",
         "sparing",
     )
 
+    #: Whether OpenSSL has written what the transport has not taken yet.
+    unsent = b""
+
     def __init__(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, connection: SSL.Connection
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        connection: SSL.Connection,
+        hello: HelloReader | None,
     ) -> None:
         self.incoming = incoming
         self._outgoing = outgoing
-        #: Move one record at a time, as what comes behind the last one is not ours to take.
+        self._hello = hello
+        #: Move one record at a time.
         self.sparing = False
-        self._header = b""
-        self._announced = 0
+        self._records = _Records(incoming.read)
         self._into_ssl, self._from_ssl = _openssl.memory_bios(connection)
         self._ended = False
 
@@ -287,30 +329,22 @@ class _BIOs:
         """Move what has come in to OpenSSL, the end of the stream too."""
         incoming = self.incoming
         if incoming.pending:
-            data = self._record() if self.sparing else incoming.read()
+            data = self._records.take() if self.sparing else incoming.read()
+            if self._hello is not None:
+                self._hello.feed(data)
+                if self._hello.done:
+                    self._hello = None
             bio_write(self._into_ssl, data, len(data))
         if incoming.eof and not self._ended:
             self._ended = True
             _openssl.bio_end(self._into_ssl)
 
-    def _record(self) -> bytes:
-        """The header of a record, or as much as there is of what it announced (RFC 8446 5.1)."""
-        if self._announced:
-            data = self.incoming.read(self._announced)
-            self._announced -= len(data)
-            return data
-        data = self.incoming.read(5 - len(self._header))
-        self._header += data
-        if len(self._header) == 5:
-            self._announced = int.from_bytes(self._header[3:], "big")
-            self._header = b""
-        return data
-
-    def drain(self) -> None:
+    def drain(self) -> _BIOs:
         """Move what OpenSSL has written to the caller."""
         data = bio_drain(self._from_ssl)
         if data:
             self._outgoing.write(data)
+        return self
 
     def give_back(self) -> None:
         """Put what OpenSSL has not read back where the caller looks for it.
@@ -322,6 +356,63 @@ class _BIOs:
             self.incoming.write(rest)
 
 
+class _Arrival:
+    """The beginning of a server's connection on a descriptor: up to the end of the ClientHello.
+
+    The bindings do not tell which cipher suites a client has offered.  So the ClientHello is read
+    here, and the descriptor is handed to OpenSSL right behind it.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_descriptor",
+        "_from_ssl",
+        "_hello",
+        "_into_ssl",
+        "_records",
+        "unsent",
+    )
+
+    def __init__(self, connection: SSL.Connection, descriptor: int, hello: HelloReader) -> None:
+        self._connection = connection
+        self._descriptor = descriptor
+        self._hello = hello
+        self._records = _Records(functools.partial(os.read, descriptor))
+        self._into_ssl, self._from_ssl = _openssl.memory_bios(connection)
+        self.unsent = b""
+
+    def feed(self) -> None:
+        """Move what there is of the ClientHello to OpenSSL, the end of the stream too."""
+        while not self._hello.done:
+            try:
+                data = self._records.take()
+            except BlockingIOError:
+                return
+            if not data:
+                _openssl.bio_end(self._into_ssl)
+                return
+            self._hello.feed(data)
+            bio_write(self._into_ssl, data, len(data))
+
+    def drain(self) -> _Arrival | None:
+        """Send what OpenSSL has written; return None when the descriptor is OpenSSL's."""
+        self.unsent += bio_drain(self._from_ssl)
+        while self.unsent:
+            try:
+                sent = os.write(self._descriptor, self.unsent)
+            except BlockingIOError:
+                return self
+            except OSError:
+                if self.unsent[0] != _ALERT:
+                    raise
+                sent = len(self.unsent)  # OpenSSL knows what is wrong, and that says more
+            self.unsent = self.unsent[sent:]
+        if not self._hello.done:
+            return self
+        _openssl.use_descriptor(self._connection, self._descriptor)
+        return None
+
+
 class Engine(abc.ABC):
     """One TLS connection; made by a context's ``_wrap_socket`` or ``_wrap_bio``.
 
@@ -329,7 +420,8 @@ class Engine(abc.ABC):
         connection: the pyOpenSSL connection to drive.
         context: the context that made it.
         wrapping: what ``wrap_socket`` or ``wrap_bio`` was given.
-        bios: what to move bytes between, if it is not a descriptor.
+        bios: what to move bytes between, as long as it is not OpenSSL that uses a descriptor.
+        hello: what a client offers a server.
     """
 
     __slots__ = (
@@ -342,6 +434,8 @@ class Engine(abc.ABC):
         "_connection",
         "_context",
         "_cut_short",
+        "_deferred",
+        "_hello",
         "_lock",
         "_match",
         "_offered",
@@ -349,6 +443,8 @@ class Engine(abc.ABC):
         "_owner",
         "_pins",
         "_refusal",
+        "_requested",
+        "_shut_off",
         "_ssl",
         "_verdict",
         "_writing",
@@ -362,11 +458,14 @@ class Engine(abc.ABC):
         connection: SSL.Connection,
         context: _Context,
         wrapping: Wrapping,
-        bios: _BIOs | None = None,
+        bios: _BIOs | _Arrival | None,
+        hello: HelloReader | None,
     ) -> None:
         self._connection = connection
         self._bios = bios
+        self._hello = hello
         self._closed = False
+        self._shut_off = False
         self._calling = False
         self._cut_short = False
         self._ssl: SSLPointer = _openssl.pointer_of(connection, self)
@@ -381,13 +480,17 @@ class Engine(abc.ABC):
         self._writing = threading.RLock()
         self._begun = False
         self._complete = False
+        # The client is asked for its certificate after the handshake, if at all.
+        self._deferred = False
+        # A certificate was asked for after the handshake, and has not been judged yet.
+        self._requested = False
         self._pins: PinSet | None = None
         self._verdict: Verdict | None = None
         self._match: PinMatch | None = None
         self._offered: PinnedSession | None = None
         # How to make the error that refused this connection.  Not the error: its traceback would
         # keep frames, and those this engine; and not a bound method, for the same reason.
-        self._refusal: Callable[[Engine], Exception] | None = None
+        self._refusal: Callable[[Engine], OSError] | None = None
         self.callback_error: BaseException | None = None
         if self.server_side:
             connection.set_accept_state()
@@ -439,11 +542,12 @@ class Engine(abc.ABC):
             OSError: the call failed; as :mod:`ssl` would raise it.
         """
         deadline: float | None = None
-        bios = self._bios
+        waited = False
         while True:
             with self._lock:
+                bios = self._bios
                 if self._closed:
-                    raise _gone()
+                    raise self._interrupted(what) if waited else _gone()
                 if self._calling:
                     raise _entered_again()
                 self._calling = True
@@ -454,12 +558,18 @@ class Engine(abc.ABC):
                     result = call(self._ssl, *arguments)
                     if result > 0:
                         if bios is not None:
-                            bios.drain()
+                            self._bios = bios.drain()
+                        if self.callback_error is not None and self._complete:
+                            self._raise_callback_error()
                         return result
                     errno = last_errno()
                     code = ssl_get_error(self._ssl, result)
                     if bios is not None:
-                        bios.drain()  # an alert, for instance
+                        self._bios = bios.drain()  # an alert, for instance
+                        if bios.unsent:
+                            code = ERROR_WANT_WRITE
+                    if self.callback_error is not None and self._complete:
+                        self._raise_callback_error()
                     if code == ERROR_WANT_READ or code == ERROR_WANT_WRITE:
                         pass
                     elif code == ERROR_ZERO_RETURN and _openssl.received_shutdown_only(self._ssl):
@@ -469,6 +579,15 @@ class Engine(abc.ABC):
                 finally:
                     self._calling = False
             deadline = self._wait(code, deadline, what)
+            waited = True
+
+    def _interrupted(self, what: str) -> OSError:
+        """The error of an operation that another thread has put an end to, as ``ssl`` has it."""
+        if not self._shut_off:
+            return OSError(EBADF, os.strerror(EBADF))
+        if what == "write":
+            return OSError(EPIPE, os.strerror(EPIPE))  # becomes a BrokenPipeError
+        return translate(ERROR_SYSCALL, 0, 0)
 
     def _failure(self, code: int, result: int, errno: int) -> OSError:
         error = translate(code, result, errno)
@@ -477,7 +596,7 @@ class Engine(abc.ABC):
         elif self._cut_short and getattr(error, "reason", error) is None:
             # OpenSSL says why once, and then only that it has failed; ssl says it every time.
             return translate(ERROR_SYSCALL, 0, 0)
-        return error
+        return self._explain(error) if self._requested else error
 
     @abc.abstractmethod
     def _wait(self, code: int, deadline: float | None, what: str) -> float | None:
@@ -507,6 +626,8 @@ class Engine(abc.ABC):
         with self._lock:
             self._conclude()
             self._complete = True
+            events = ["hits"] if _openssl.resumed(self._ssl) else []
+        self._context.count("accept_good" if self.server_side else "connect_good", *events)
 
     def _begin(self) -> None:
         """Act one: fix the pins, once."""
@@ -516,6 +637,7 @@ class Engine(abc.ABC):
             if not self._begun:
                 self._fix_pins(self._current_pins(self._context))
                 self._begun = True
+                self._context.count("accept" if self.server_side else "connect")
 
     def _current_pins(self, context: _Context) -> PinSet | None:
         """The pins for this peer, from ``context`` or from the wrap; raises if there have to be."""
@@ -532,16 +654,21 @@ class Engine(abc.ABC):
         return pins
 
     def _fix_pins(self, pins: PinSet | None) -> None:
-        if self._offered is not None and self._offered._pins != pins:
+        if self._offered is not None and self._offered.binding.pins != pins:
             raise ValueError("Session refers to a different pin set.")
         self._pins = pins
         self._verdict = None
         if pins is not None:
             self._verdict = Verdict(pins)
-            _openssl.verify_with_pins(self._ssl)
+            self._deferred = self._later()
+            _openssl.verify_with_pins(self._ssl, post_handshake=self._deferred)
             if self.server_side:
                 # On the connection, and not in the snapshot: this holds after a switch of contexts.
                 _openssl.forbid_tickets(self._ssl)
+
+    def _later(self) -> bool:
+        """Whether the client is asked for its certificate after the handshake, if ever."""
+        return self.server_side and self._context.post_handshake_auth
 
     def _look_up(self, context: _Context) -> PinSet | None:
         source = context.pin_source() if self._override is None else self._override[0]
@@ -578,7 +705,7 @@ class Engine(abc.ABC):
         # switched from a context with pins to one without: OpenSSL keeps the callback.)
         return error if self._verdict is None else self._verdict.event(depth, error, certificate)
 
-    def _explain(self, error: OSError) -> Exception:
+    def _explain(self, error: OSError) -> OSError:
         """The error to raise for a handshake that ended with ``error``."""
         verdict = self._verdict
         if verdict is not None and verdict.mismatched and verdict.pins.enforce:
@@ -597,17 +724,17 @@ class Engine(abc.ABC):
             return error
         return error if self._refusal is None else self._refusal(self)
 
-    def _failed(self) -> Exception:
+    def _failed(self) -> OSError:
         return _openssl.make_error(
             ssl.SSLError, ssl.SSL_ERROR_SSL, "The handshake has failed: this connection is over."
         )
 
-    def _unverified(self) -> Exception:
+    def _unverified(self) -> OSError:
         with self._lock:
             code = _openssl.verify_result(self._ssl)
         return _openssl.verification_error(code, self.server_hostname)
 
-    def _mismatch(self) -> Exception:
+    def _mismatch(self) -> OSError:
         verdict = cast(Verdict, self._verdict)
         return PinMismatchError(
             self._peer(),
@@ -627,7 +754,7 @@ class Engine(abc.ABC):
             finally:
                 del error  # its traceback holds this frame, and so the engine
 
-    def _unchecked(self) -> Exception:
+    def _unchecked(self) -> OSError:
         return PinError(
             f"the handshake with {self._peer()} completed without the check of its certificate",
             server_hostname=self.server_hostname,
@@ -642,22 +769,60 @@ class Engine(abc.ABC):
         if _openssl.resumed(self._ssl):
             # Its check was made when the session began.  Sessions that we did not offer do not
             # exist for us: servers that pin their clients issue none.
-            if self._offered is not None and self._offered._pins == self._pins:
-                self._match = self._offered._match
+            if self._offered is not None and self._offered.binding.pins == self._pins:
+                self._match = self._offered.binding.match
                 return
-        elif self._verdict is not None and self._verdict.accepted:
-            chain = self._verdict.chain
-            if (
-                _openssl.verify_result(self._ssl) == 0
-                and _openssl.peer_certificate(self._ssl) == chain[0]
-                and _openssl.verified_chain(self._ssl) == list(chain)
-            ):
-                self._match = self._verdict.match
-                if self._match is None:
-                    _log.warning("report only: %s", self._mismatch())
-                return
+        elif self._judged():
+            return
+        elif self._deferred and self._connection.get_protocol_version() == SSL.TLS1_3_VERSION:
+            # That the client is not known yet is what the user has asked for.
+            return
         self._refusal = Engine._unchecked
         raise self._unchecked()
+
+    def _judged(self) -> bool:
+        """Whether the peer's certificate has been accepted; if so, its match is reported."""
+        verdict = self._verdict
+        if (
+            verdict is None
+            or not verdict.accepted
+            or _openssl.verify_result(self._ssl) != 0
+            or _openssl.peer_certificate(self._ssl) != verdict.chain[0]
+            or _openssl.verified_chain(self._ssl) != list(verdict.chain)
+        ):
+            return False
+        self._match = verdict.match
+        if self._match is None:
+            _log.warning("report only: %s", self._mismatch())
+        return True
+
+    # After the handshake (TLS 1.3) ---------------------------------------------------------------
+
+    def verify_client_post_handshake(self) -> None:
+        """Ask the client for its certificate (RFC 8446 section 4.6.2).
+
+        The answer is read, and judged by the pins, by the reads that follow.  Until ``pin_match``
+        and ``getpeercert`` tell of it, the client is not known.
+        """
+        if not self._complete:
+            raise _openssl.make_error(
+                ssl.SSLError, ssl.SSL_ERROR_SSL, "The handshake is not complete."
+            )
+        with self._lock:
+            if self._calling:
+                raise _entered_again()
+            clear_errors()
+            _openssl.request_certificate(self._ssl)
+            if self._pins is not None:
+                self._requested = True
+                self._verdict = Verdict(self._pins)
+                self._match = None
+                _openssl.verify_with_pins(self._ssl, post_handshake=True)
+
+    def _settle(self) -> None:
+        """Take note of the answer, if it has come, and with the proof that the key is owned."""
+        if self._requested and not _openssl.in_handshake(self._ssl) and self._judged():
+            self._requested = False
 
     # Data ----------------------------------------------------------------------------------------
 
@@ -761,6 +926,8 @@ class Engine(abc.ABC):
     @property
     def pin_match(self) -> PinMatch | None:
         """Where the chain matched; None before the handshake's end (rule 8)."""
+        with self._lock:
+            self._settle()
         return self._match
 
     @property
@@ -791,7 +958,9 @@ class Engine(abc.ABC):
         self._context = context
         if self._complete:
             return  # judged already, and nothing is verified any more
-        _openssl.verify_without_pins(self._ssl, context.verify_mode)
+        _openssl.verify_without_pins(
+            self._ssl, context.verify_mode, post_handshake=self._later()
+        )
         if not self.server_side and self.server_hostname is not None:
             self._set_name(self.server_hostname)
         if self._begun:
@@ -802,6 +971,26 @@ class Engine(abc.ABC):
         answer = self._context.on_servername(self.owner, name)
         return answer if self._refusal is None else HANDSHAKE_FAILURE
 
+    # The others of the user's callbacks: called by OpenSSL, inside any call.
+
+    def on_message(self, sent: bool, version: int, content_type: int, data: bytes) -> None:
+        """Called with each protocol message, if the context has a use for it."""
+        self._context.on_message(self.owner, sent, version, content_type, data)
+
+    def on_psk_client(self, hint: str | None) -> tuple[bytes, bytes]:
+        """Called by clients of contexts with pre-shared keys."""
+        return self._context.on_psk_client(hint)
+
+    def on_psk_server(self, identity: str | None) -> bytes:
+        """Called by servers of contexts with pre-shared keys."""
+        return self._context.on_psk_server(identity)
+
+    def _binding(self) -> Binding:
+        verification = self._context.verify_mode, self._context.check_hostname
+        return Binding(
+            self._context, self.server_hostname, self._pins, self._match, verification
+        )
+
     @property
     def session(self) -> PinnedSession | None:
         """The session, for another connection to resume; None before the handshake's end."""
@@ -809,25 +998,25 @@ class Engine(abc.ABC):
             return self._offered
         with self._lock:
             der = _openssl.get_session(self._ssl)
-            made_for = self._context, self.server_hostname, self._pins, self._match
-        return None if der is None else PinnedSession(der, *made_for)
+            return None if der is None else PinnedSession(der, self._binding())
 
     @session.setter
     def session(self, session: PinnedSession) -> None:
         if not isinstance(session, PinnedSession):
             raise TypeError("Value is not a SSLSession.")
         with self._lock:
-            if session._context is not self._context:
+            made, here = session.binding, self._binding()
+            if made.context is not here.context:
                 raise ValueError("Session refers to a different SSLContext.")
             if self.server_side:
                 raise ValueError("Cannot set session for server-side SSLSocket.")
             if self._begun:
                 raise ValueError("Cannot set session after handshake.")
-            if session._server_hostname != self.server_hostname:
+            if made.server_hostname != here.server_hostname:
                 raise ValueError("Session refers to a different server_hostname.")
-            if session._verification != _verification(self._context):
+            if made.verification != here.verification:
                 raise ValueError("Session refers to a different verify_mode or check_hostname.")
-            _openssl.set_session(self._ssl, session._der)
+            _openssl.set_session(self._ssl, session.der)
             self._offered = session
 
     @property
@@ -836,12 +1025,17 @@ class Engine(abc.ABC):
         with self._lock:
             return _openssl.resumed(self._ssl)
 
+    def _unknown(self) -> bool:
+        """Whether a client with pins has yet to prove, after the handshake, who it is."""
+        return self._requested
+
     def getpeercert(self, binary_form: bool = False) -> object:
         """The peer's leaf: a dictionary, empty if it was not verified, or DER."""
         if not self._complete:
             raise ValueError("handshake not done yet")
         with self._lock:
-            der = _openssl.peer_certificate(self._ssl)
+            self._settle()
+            der = None if self._unknown() else _openssl.peer_certificate(self._ssl)
         if der is None or binary_form:
             return der
         if self._pins is None and self._context.verify_mode == ssl.CERT_NONE:
@@ -853,7 +1047,8 @@ class Engine(abc.ABC):
         if self._pins is None and self._context.verify_mode == ssl.CERT_NONE:
             return self.get_unverified_chain()
         with self._lock:
-            chain = _openssl.verified_chain(self._ssl)
+            self._settle()
+            chain = [] if self._unknown() else _openssl.verified_chain(self._ssl)
         return [_Certificate(der) for der in chain] or None
 
     def get_unverified_chain(self) -> list[_Certificate] | None:
@@ -896,10 +1091,11 @@ class Engine(abc.ABC):
         return None
 
     def shared_ciphers(self) -> list[tuple[str, str, int]] | None:
-        """None for clients, as with :mod:`ssl`; for servers not to be had from the bindings."""
-        if not self.server_side:
+        """Those of a server's cipher suites that the client offered; None for clients."""
+        if self._hello is None or self._hello.hello is None:
             return None
-        raise NotImplementedError("cryptography binds no SSL_get_shared_ciphers")
+        with self._lock:
+            return _openssl.shared_ciphers(self._ssl, self._hello.hello.ciphers)
 
     def client_sigalg(self) -> str | None:
         """Not to be had from the bindings."""
@@ -917,24 +1113,46 @@ class Engine(abc.ABC):
         """False: the kernel is not asked to decrypt."""
         return False
 
-    def verify_client_post_handshake(self) -> None:
-        """Not to be had yet."""
-        raise NotImplementedError("post-handshake authentication of clients is not there yet")
-
     def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
-        """Channel binding data: ``"tls-unique"`` (RFC 5929) or ``"tls-exporter"`` (RFC 9266)."""
-        if cb_type == "tls-exporter":
-            return self.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
-        if cb_type != "tls-unique":
+        """Channel binding data; None before the handshake's end.
+
+        Args:
+            cb_type: ``"tls-unique"``, ``"tls-server-end-point"`` (RFC 5929) or ``"tls-exporter"``
+                (RFC 9266).
+
+        Raises:
+            ValueError: another type, or one that is not defined for the server's certificate.
+        """
+        if cb_type not in CHANNEL_BINDING_TYPES:
             raise ValueError(f"{cb_type!r} channel binding type not implemented")
         if not self._complete:
             return None
-        # The first Finished message: the client's in a full handshake, the server's in a resumed
-        # one (RFC 5929 section 3.1).
+        if cb_type == "tls-exporter":
+            return self.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
         with self._lock:
+            if cb_type == "tls-server-end-point":
+                return self._end_point()
+            # The first Finished message: the client's in a full handshake, the server's in a
+            # resumed one (RFC 5929 section 3.1).
             if _openssl.resumed(self._ssl) ^ (not self.server_side):
                 return self._connection.get_finished()
             return self._connection.get_peer_finished()
+
+    def _end_point(self) -> bytes | None:
+        """The hash of the server's certificate (RFC 5929 section 4.1)."""
+        if self.server_side:
+            certificate = _openssl.own_certificate(self._ssl)
+        else:
+            certificate = _openssl.peer_certificate(self._ssl)
+        if certificate is None:  # with a pre-shared key
+            return None
+        algorithm = _chain.end_point_hash(certificate)
+        if algorithm is None:
+            raise ValueError(
+                "tls-server-end-point is not defined for the signature of this certificate "
+                "(RFC 5929 section 4.1): use tls-exporter"
+            )
+        return new(algorithm, certificate).digest()
 
     def export_keying_material(
         self, label: bytes, length: int, context: bytes | None = None
@@ -969,8 +1187,12 @@ class SocketEngine(Engine):
     ) -> None:
         # Held weakly: the socket holds this engine, and must go when its user lets go of it.
         self._socket = weakref.ref(sock)
-        connection = _openssl.connection_on_descriptor(snapshot, sock.fileno())
-        super().__init__(connection, context, wrapping)
+        connection = SSL.Connection(snapshot, None)
+        hello = HelloReader() if wrapping.server_side else None
+        arrival = None if hello is None else _Arrival(connection, sock.fileno(), hello)
+        if arrival is None:
+            _openssl.use_descriptor(connection, sock.fileno())
+        super().__init__(connection, context, wrapping, arrival, hello)
 
     def do_handshake(self) -> None:
         """Shake hands, the descriptor in non-blocking mode from here on."""
@@ -998,16 +1220,23 @@ class SocketEngine(Engine):
         if sock is not None and sock.fileno() >= 0:
             os.set_blocking(sock.fileno(), False)
 
-    def close(self) -> None:
-        """Forget the descriptor: its number may belong to another file from now on."""
+    def close(self, *, shut_off: bool = False) -> None:
+        """Forget the descriptor: its number may belong to another file from now on.
+
+        Args:
+            shut_off: it is still open, but there is no more to come.
+        """
         with self._lock:
+            self._shut_off = shut_off
             self._closed = True
 
     def _wait(self, code: int, deadline: float | None, what: str) -> float | None:
         sock = self._socket()
         descriptor = -1 if sock is None else sock.fileno()
-        if sock is None or descriptor < 0:
+        if sock is None:
             raise _gone()
+        if descriptor < 0:
+            raise self._interrupted(what)
         timeout = sock.gettimeout()
         if timeout == 0:
             raise translate(code, -1, 0)
@@ -1044,7 +1273,9 @@ class MemoryEngine(Engine):
         wrapping: Wrapping,
     ) -> None:
         connection = SSL.Connection(snapshot, None)
-        super().__init__(connection, context, wrapping, _BIOs(incoming, outgoing, connection))
+        hello = HelloReader() if wrapping.server_side else None
+        bios = _BIOs(incoming, outgoing, connection, hello)
+        super().__init__(connection, context, wrapping, bios, hello)
 
     def _wait(self, code: int, deadline: float | None, what: str) -> float | None:
         if code == ERROR_WANT_READ and self._bios.incoming.pending:

@@ -53,24 +53,36 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "PEM_read_bio_DHparams",
         "PEM_read_bio_PrivateKey",
         "PEM_read_bio_X509",
+        "SSL_CIPHER_find",
+        "SSL_CIPHER_get_bits",
+        "SSL_CIPHER_get_name",
+        "SSL_CIPHER_get_version",
         "SSL_CTX_clear_mode",
         "SSL_CTX_get0_param",
+        "SSL_CTX_set1_sigalgs_list",
         "SSL_CTX_set_cert_store",
         "SSL_CTX_set_cipher_list",
+        "SSL_CTX_set_ciphersuites",
         "SSL_CTX_set_max_proto_version",
         "SSL_CTX_set_min_proto_version",
+        "SSL_CTX_set_msg_callback",
         "SSL_CTX_set_post_handshake_auth",
+        "SSL_CTX_set_psk_client_callback",
+        "SSL_CTX_set_psk_server_callback",
         "SSL_CTX_set_session_id_context",
         "SSL_CTX_set_tlsext_servername_callback",
         "SSL_CTX_set_tmp_dh",
         "SSL_CTX_set_verify",
         "SSL_CTX_use_PrivateKey",
         "SSL_CTX_use_certificate_chain_file",
+        "SSL_CTX_use_psk_identity_hint",
         "SSL_do_handshake",
         "SSL_get0_group_name",
         "SSL_get0_param",
         "SSL_get0_verified_chain",
         "SSL_get1_session",
+        "SSL_get_certificate",
+        "SSL_get_cipher_list",
         "SSL_get_error",
         "SSL_get_ex_data_X509_STORE_CTX_idx",
         "SSL_get_peer_cert_chain",
@@ -82,10 +94,13 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "SSL_read",
         "SSL_session_reused",
         "SSL_set_SSL_CTX",
+        "SSL_set_fd",
         "SSL_set_options",
         "SSL_set_session",
         "SSL_set_verify",
         "SSL_shutdown",
+        "SSL_state_string_long",
+        "SSL_verify_client_post_handshake",
         "SSL_write",
         "X509_STORE_CTX_get_current_cert",
         "X509_STORE_CTX_get_error",
@@ -156,11 +171,10 @@ ERROR_WANT_WRITE: int = _lib.SSL_ERROR_WANT_WRITE
 ERROR_ZERO_RETURN: int = _lib.SSL_ERROR_ZERO_RETURN
 RECEIVED_SHUTDOWN: int = _lib.SSL_RECEIVED_SHUTDOWN
 
-_VERIFY_PINNED: int = _lib.SSL_VERIFY_PEER | _lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
 _VERIFY_MODES: dict[int, int] = {
     ssl.CERT_NONE: _lib.SSL_VERIFY_NONE,
     ssl.CERT_OPTIONAL: _lib.SSL_VERIFY_PEER,
-    ssl.CERT_REQUIRED: _VERIFY_PINNED,
+    ssl.CERT_REQUIRED: _lib.SSL_VERIFY_PEER | _lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
 }
 
 
@@ -444,16 +458,19 @@ def read_pem_certificates(data: bytes) -> list[X509Pointer]:
 
 
 def read_der_certificates(data: bytes) -> list[X509Pointer]:
-    """Every certificate in DER ``data``, one behind the other.
+    """Every certificate in DER ``data``, one behind the other; ends where no other begins.
 
     Raises:
         ssl.SSLError: a certificate is damaged.
     """
     bio = _bio_of(data)
     found: list[X509Pointer] = []
-    while _lib.BIO_get_mem_data(bio, _ffi.new("char **")) > 0:
-        x509 = _check(_lib.d2i_X509_bio(bio, _ffi.NULL))
+    while x509 := _lib.d2i_X509_bio(bio, _ffi.NULL):
         found.append(_ffi.gc(x509, _lib.X509_free))
+    error = queued_error()
+    # What is said of nothing, and of less than a header.
+    if error.reason not in ("HEADER_TOO_LONG", "NOT_ENOUGH_DATA"):
+        raise error
     return found
 
 
@@ -538,12 +555,26 @@ def set_ciphers(context: SSL.Context, ciphers: str) -> None:
     _check(_lib.SSL_CTX_set_cipher_list(_raw(context), ciphers.encode("ascii")))
 
 
-def set_verify_mode(context: SSL.Context, mode: int, *, post_handshake: bool) -> None:
-    """Set the verify mode of connections that have no pins of their own."""
+def set_ciphersuites(context: SSL.Context, ciphersuites: str) -> None:
+    """Set the cipher suites of TLS 1.3."""
+    _check(_lib.SSL_CTX_set_ciphersuites(_raw(context), ciphersuites.encode("ascii")))
+
+
+def set_signature_algorithms(context: SSL.Context, names: str) -> None:
+    """Set the signature algorithms that are taken, and signed with."""
+    _check(_lib.SSL_CTX_set1_sigalgs_list(_raw(context), names.encode("ascii")))
+
+
+def _verify_mode(mode: int, post_handshake: bool) -> int:
     flags = _VERIFY_MODES[mode]
     if post_handshake and mode != ssl.CERT_NONE:
         flags |= _lib.SSL_VERIFY_POST_HANDSHAKE
-    _lib.SSL_CTX_set_verify(_raw(context), flags, _ffi.NULL)
+    return flags
+
+
+def set_verify_mode(context: SSL.Context, mode: int, *, post_handshake: bool) -> None:
+    """Set the verify mode of connections that have no pins of their own."""
+    _lib.SSL_CTX_set_verify(_raw(context), _verify_mode(mode, post_handshake), _ffi.NULL)
 
 
 def set_verify_flags(context: SSL.Context, flags: int, host_flags: int) -> None:
@@ -566,7 +597,7 @@ def key_type(key: KeyPointer) -> int:
 
 
 @contextlib.contextmanager
-def _file_of(data: bytes) -> Iterator[str]:
+def file_of(data: bytes) -> Iterator[str]:
     """The name of a file with ``data``; in memory where the system can: no disk may be writable."""
     if hasattr(os, "memfd_create"):
         with open(os.memfd_create("pinsock"), "wb") as file:
@@ -584,7 +615,7 @@ def use_certificate(context: SSL.Context, chain: Sequence[X509Pointer], key: Key
     """Present ``chain`` (leaf first), whose leaf has ``key``."""
     pem = "".join(ssl.DER_cert_to_PEM_cert(_der(certificate)) for certificate in chain)
     # The binding that keeps the chains of several certificates apart takes nothing but a file.
-    with _file_of(pem.encode("ascii")) as path:
+    with file_of(pem.encode("ascii")) as path:
         _check(_lib.SSL_CTX_use_certificate_chain_file(_raw(context), os.fsencode(path)))
     _check(_lib.SSL_CTX_use_PrivateKey(_raw(context), key))
 
@@ -597,12 +628,17 @@ def use_dh_parameters(context: SSL.Context, pem: bytes) -> None:
     _check(_lib.SSL_CTX_set_tmp_dh(_raw(context), parameters))
 
 
-def set_group(context: SSL.Context, name: str) -> None:
-    """Use one group (curve) for the key exchange."""
+def set_groups(context: SSL.Context, names: str) -> None:
+    """Use these groups (curves), names with colons between, for the key exchange."""
     if hasattr(_lib, "SSL_CTX_set1_curves_list"):
-        _check(_lib.SSL_CTX_set1_curves_list(_raw(context), name.encode()))
+        _check(_lib.SSL_CTX_set1_curves_list(_raw(context), names.encode()))
+    elif ":" in names:
+        raise NotImplementedError(
+            f"groups {names!r}: this cryptography binds no SSL_CTX_set1_curves_list, and knows one "
+            "curve only; a newer one does"
+        )
     else:  # cryptography 46 does not bind it yet
-        curve = _check(_lib.EC_KEY_new_by_curve_name(_lib.OBJ_txt2nid(name.encode())))
+        curve = _check(_lib.EC_KEY_new_by_curve_name(_lib.OBJ_txt2nid(names.encode())))
         _check(_lib.SSL_CTX_set_tmp_ecdh(_raw(context), _ffi.gc(curve, _lib.EC_KEY_free)))
 
 
@@ -637,6 +673,15 @@ class Handler(Protocol):
 
     def on_servername(self, name: str | None) -> int | None:
         """Take the name that a client asked for; None to go on, or the number of an alert."""
+
+    def on_message(self, sent: bool, version: int, content_type: int, data: bytes) -> None:
+        """Take notice of a protocol message."""
+
+    def on_psk_client(self, hint: str | None) -> tuple[bytes, bytes]:
+        """Return our identity and key for a server that gave ``hint``; no key refuses."""
+
+    def on_psk_server(self, identity: str | None) -> bytes:
+        """Return the key of a client; none refuses."""
 
 
 _handlers: weakref.WeakValueDictionary[int, Handler] = weakref.WeakValueDictionary()
@@ -714,22 +759,88 @@ def set_servername_callback(context: SSL.Context) -> None:
     _lib.SSL_CTX_set_tlsext_servername_callback(_raw(context), _on_servername)
 
 
+@_ffi.callback(  # type: ignore[untyped-decorator]  # cffi
+    "void(int, int, int, const void *, size_t, SSL *, void *)", onerror=_escaped
+)
+def _on_message(
+    sent: int, version: int, content_type: int, data: Any, size: int, pointer: Any, _data: Any
+) -> None:
+    handler: Handler | None = None
+    try:
+        handler = _handlers.get(_address(pointer))
+        if handler is not None:
+            handler.on_message(bool(sent), version, content_type, _ffi.buffer(data, size)[:])
+    except BaseException as error:
+        _keep(handler, error)
+
+
+def set_message_callback(context: SSL.Context) -> None:
+    """Have :meth:`Handler.on_message` called for every protocol message, sent or received."""
+    _lib.SSL_CTX_set_msg_callback(_raw(context), _on_message)
+
+
+def _copy(data: bytes, memory: Any, size: int) -> int:
+    """Copy ``data`` if there is room for it; the number of bytes copied."""
+    if len(data) > size:
+        return 0
+    _ffi.memmove(memory, data, len(data))
+    return len(data)
+
+
+@_ffi.callback(  # type: ignore[untyped-decorator]  # cffi
+    "unsigned int(SSL *, const char *, char *, unsigned int, unsigned char *, unsigned int)",
+    error=0,
+    onerror=_escaped,
+)
+def _on_psk_client(
+    pointer: Any, hint: Any, identity: Any, identity_size: int, psk: Any, psk_size: int
+) -> int:
+    handler: Handler | None = None
+    try:
+        handler = _handlers.get(_address(pointer))
+        if handler is not None:
+            name, key = handler.on_psk_client(_text(hint) if hint else None)
+            if _copy(name + b"\0", identity, identity_size):
+                return _copy(key, psk, psk_size)
+    except BaseException as error:
+        _keep(handler, error)
+    return 0
+
+
+@_ffi.callback(  # type: ignore[untyped-decorator]  # cffi
+    "unsigned int(SSL *, const char *, unsigned char *, unsigned int)", error=0, onerror=_escaped
+)
+def _on_psk_server(pointer: Any, identity: Any, psk: Any, psk_size: int) -> int:
+    handler: Handler | None = None
+    try:
+        handler = _handlers.get(_address(pointer))
+        if handler is not None:
+            key = handler.on_psk_server(_text(identity) if identity else None)
+            return _copy(key, psk, psk_size)
+    except BaseException as error:
+        _keep(handler, error)
+    return 0
+
+
+def set_psk_client_callback(context: SSL.Context) -> None:
+    """Have :meth:`Handler.on_psk_client` called by clients."""
+    _lib.SSL_CTX_set_psk_client_callback(_raw(context), _on_psk_client)
+
+
+def set_psk_server_callback(context: SSL.Context, hint: bytes) -> None:
+    """Have :meth:`Handler.on_psk_server` called by servers, which send ``hint``."""
+    _check(_lib.SSL_CTX_use_psk_identity_hint(_raw(context), hint))
+    _lib.SSL_CTX_set_psk_server_callback(_raw(context), _on_psk_server)
+
+
 # Connections -------------------------------------------------------------------------------------
 
 
-class _Descriptor:
-    """A file descriptor as ``SSL.Connection`` wants it: it would keep a socket alive."""
-
-    def __init__(self, fileno: int) -> None:
-        self._fileno = fileno
-
-    def fileno(self) -> int:
-        return self._fileno
-
-
-def connection_on_descriptor(context: SSL.Context, fileno: int) -> SSL.Connection:
-    """A connection that reads and writes a file descriptor."""
-    return SSL.Connection(context, _Descriptor(fileno))  # type: ignore[arg-type]  # only fileno() is used
+def use_descriptor(connection: SSL.Connection, fileno: int) -> None:
+    """Have a connection made without a socket read and write a file descriptor from here on."""
+    # The memory BIOs go with this.
+    connection._into_ssl = connection._from_ssl = _ffi.NULL
+    _check(_lib.SSL_set_fd(connection._ssl, fileno))
 
 
 def pointer_of(connection: SSL.Connection, handler: Handler) -> SSLPointer:
@@ -772,14 +883,25 @@ def check_ip(pointer: SSLPointer, packed: bytes) -> bool:
     return bool(_lib.X509_VERIFY_PARAM_set1_ip(parameters, packed, len(packed)) == 1)
 
 
-def verify_with_pins(pointer: SSLPointer) -> None:
+def verify_with_pins(pointer: SSLPointer, *, post_handshake: bool) -> None:
     """Demand a certificate, and send the verify events to the connection's handler."""
-    _lib.SSL_set_verify(pointer, _VERIFY_PINNED, _on_verify)
+    flags = _verify_mode(ssl.CERT_REQUIRED, post_handshake)
+    _lib.SSL_set_verify(pointer, flags, _on_verify)
 
 
-def verify_without_pins(pointer: SSLPointer, mode: int) -> None:
+def verify_without_pins(pointer: SSLPointer, mode: int, *, post_handshake: bool) -> None:
     """Verify as :mod:`ssl` does under ``mode`` (``ssl.CERT_*``)."""
-    _lib.SSL_set_verify(pointer, _VERIFY_MODES[mode], _ffi.NULL)
+    _lib.SSL_set_verify(pointer, _verify_mode(mode, post_handshake), _ffi.NULL)
+
+
+def request_certificate(pointer: SSLPointer) -> None:
+    """Have a server ask its client for a certificate after the handshake (TLS 1.3)."""
+    _check(_lib.SSL_verify_client_post_handshake(pointer))
+
+
+def in_handshake(pointer: SSLPointer) -> bool:
+    """Whether handshake messages are still to come; those after the handshake, too."""
+    return _text(_lib.SSL_state_string_long(pointer)) != "SSL negotiation finished successfully"
 
 
 def forbid_tickets(pointer: SSLPointer) -> None:
@@ -825,6 +947,31 @@ def peer_certificate(pointer: SSLPointer) -> bytes | None:
         return _der(x509)
     finally:
         _lib.X509_free(x509)
+
+
+def own_certificate(pointer: SSLPointer) -> bytes | None:
+    """The DER of the leaf that we presented, or would have."""
+    x509 = _lib.SSL_get_certificate(pointer)
+    return _der(x509) if x509 else None
+
+
+def shared_ciphers(pointer: SSLPointer, offered: Sequence[int]) -> list[tuple[str, str, int]]:
+    """``(name, protocol version, secret bits)`` of our cipher suites that a client offered.
+
+    Args:
+        offered: the numbers of the client's (RFC 8446 section 4.1.2).
+    """
+    known: dict[str, tuple[str, str, int]] = {}
+    for number in offered:
+        cipher = _lib.SSL_CIPHER_find(pointer, number.to_bytes(2, "big"))
+        if cipher:
+            name = _text(_lib.SSL_CIPHER_get_name(cipher))
+            version = _text(_lib.SSL_CIPHER_get_version(cipher))
+            known[name] = name, version, _lib.SSL_CIPHER_get_bits(cipher, _ffi.NULL)
+    ours: list[str] = []
+    while name := _text(_lib.SSL_get_cipher_list(pointer, len(ours))):
+        ours.append(name)
+    return [known[name] for name in ours if name in known]
 
 
 def verified_chain(pointer: SSLPointer) -> list[bytes]:

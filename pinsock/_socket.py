@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from pinsock._engine import MAX_WRITE, Engine, PinSource, SocketEngine
+from pinsock._engine import CHANNEL_BINDING_TYPES, MAX_WRITE, Engine, PinSource, SocketEngine
 from pinsock._pins import PinMatch
 
 if TYPE_CHECKING:
@@ -123,10 +123,14 @@ class PinnedObject(_Pinned, ssl.SSLObject):
     """An ``ssl.SSLObject`` whose peer is pinned; made by :meth:`PinnedContext.wrap_bio`."""
 
     def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
-        """Return channel binding data: ``"tls-unique"`` (RFC 5929), ``"tls-exporter"`` (RFC 9266).
+        """Return channel binding data; None before the handshake's end.
+
+        Args:
+            cb_type: ``"tls-unique"``, ``"tls-server-end-point"`` (RFC 5929) or ``"tls-exporter"``
+                (RFC 9266).
 
         Raises:
-            ValueError: an unknown type, or no handshake yet (``"tls-exporter"``).
+            ValueError: another type, or one that is not defined for the server's certificate.
         """
         return self._engine().get_channel_binding(cb_type)
 
@@ -161,14 +165,18 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
     suppress_ragged_eofs: bool
 
     def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
-        """Return channel binding data: ``"tls-unique"`` (RFC 5929), ``"tls-exporter"`` (RFC 9266).
+        """Return channel binding data; None before the handshake's end.
+
+        Args:
+            cb_type: ``"tls-unique"``, ``"tls-server-end-point"`` (RFC 5929) or ``"tls-exporter"``
+                (RFC 9266).
 
         Raises:
-            ValueError: an unknown type, or no handshake yet (``"tls-exporter"``).
+            ValueError: another type, or one that is not defined for the server's certificate.
         """
         if self._sslobj is None:
             # Not connected yet: ssl answers None, or refuses an unknown type.
-            if cb_type not in ("tls-unique", "tls-exporter"):
+            if cb_type not in CHANNEL_BINDING_TYPES:
                 raise ValueError(f"{cb_type!r} channel binding type not implemented")
             return None
         return self._sslobj.get_channel_binding(cb_type)
@@ -219,9 +227,9 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         """Remember the engine that was made for this socket; the context calls this."""
         self._tls = engine
 
-    def _end_tls(self) -> None:
+    def _end_tls(self, *, shut_off: bool = False) -> None:
         if self._tls is not None:
-            self._tls.close()
+            self._tls.close(shut_off=shut_off)
 
     def unwrap(self) -> socket.socket:
         """Say close_notify, wait for the peer's, and return the socket for clear text."""
@@ -232,8 +240,14 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         return sock
 
     def shutdown(self, how: int) -> None:
-        """Shut the connection down, both ways for TLS; there is no clear text after it."""
-        self._end_tls()
+        """Shut the connection down; there is no clear text after it.
+
+        After ``socket.SHUT_WR`` what the peer sends can still be read.
+        """
+        if how == socket.SHUT_WR and self._sslobj is not None:
+            socket.socket.shutdown(self, how)  # ssl's own would let go of TLS
+            return
+        self._end_tls(shut_off=True)
         super().shutdown(how)
         self._restore_blocking()
 

@@ -56,6 +56,15 @@ def transport(request: pytest.FixtureRequest) -> Transport:
     return cast(Transport, request.param)
 
 
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What could not be raised, and went to ``sys.unraisablehook``."""
+    seen: list[BaseException] = []
+    # What it is given may not be kept: it would keep the object of the finalizer alive.
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: seen.append(told.exc_value))
+    return seen
+
+
 def pytest_report_header() -> list[str]:
     """Name the two OpenSSL libraries in this process, and the packages that matter."""
     packages = ("pyOpenSSL", "cryptography", "trustme", "hypothesis")

@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import os
 import re
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import pytest
@@ -41,6 +44,7 @@ from pinsock import (
     PinSet,
     PinSyntaxError,
     UnpinnedPeerError,
+    _openssl,
 )
 from tests import certificates, peers
 from tests.certificates import Chain, make_chain
@@ -136,14 +140,17 @@ MEMBERS: dict[str, str | tuple[object, ...]] = {
     "post_handshake_auth": "test_a_client_answers_a_late_request_for_its_certificate",
     "protocol": "test_a_default_context_is_that_of_ssl",
     "security_level": "test_ciphers_reach_the_connection",
-    "session_stats": (),
+    "session_stats": "test_handshakes_are_counted",
     "set_alpn_protocols": "test_protocols_are_negotiated",
     "set_ciphers": "test_ciphers_reach_the_connection",
+    "set_ciphersuites": "test_ciphersuites_reach_the_connection",
     "set_default_verify_paths": "test_the_default_certificates_are_those_of_the_environment",
     "set_ecdh_curve": "test_a_curve_reaches_the_connection",
+    "set_groups": "test_groups_reach_the_connection",
     "set_npn_protocols": (["h2"],),
-    "set_psk_client_callback": (None,),
-    "set_psk_server_callback": (None,),
+    "set_psk_client_callback": "test_pre_shared_keys_take_the_place_of_certificates",
+    "set_psk_server_callback": "test_pre_shared_keys_take_the_place_of_certificates",
+    "set_server_sigalgs": "test_signature_algorithms_reach_the_connection",
     "set_servername_callback": "test_a_server_sees_the_name_that_is_asked_for",
     "sni_callback": "test_a_server_sees_the_name_that_is_asked_for",
     "sslobject_class": "test_classes_can_be_derived",
@@ -180,10 +187,6 @@ def test_what_cannot_be_compiled_is_refused_when_it_is_used() -> None:
         made.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
     made.num_tickets = 2
     made.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
-    late = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=PINS)
-    late.post_handshake_auth = True
-    with pytest.raises(NotImplementedError, match="post_handshake_auth"):
-        late.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
 
 
 # Settings reach the connection -------------------------------------------------------------------
@@ -318,6 +321,213 @@ def test_a_curve_reaches_the_connection(
     assert talk(ours, theirs, server_side)[0].error is not None
     with pytest.raises(ValueError, match="unknown elliptic curve name"):
         ours.set_ecdh_curve("nonsense")
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+def test_groups_reach_the_connection(
+    make: Make, flavour: str, server_side: bool, tls_version: ssl.TLSVersion
+) -> None:
+    """set_groups() leaves those groups for the key exchange; on every Python."""
+    if flavour == "ssl":
+        pytest.skip("from CPython 3.15 on")
+    ours, theirs = make(server_side), client() if server_side else server()
+    assert isinstance(ours, PinnedContext)
+    peers.fix_version(ours, tls_version)
+    theirs.set_ecdh_curve("prime256v1")
+    ours.set_groups("prime256v1")
+    assert [side.error for side in talk(ours, theirs, server_side)] == [None, None]
+    try:
+        ours.set_groups("secp521r1:P-256")
+    except NotImplementedError:
+        pytest.skip("cryptography 46 binds no list of groups")
+    assert [side.error for side in talk(ours, theirs, server_side)] == [None, None]
+    ours.set_groups("secp521r1:secp384r1")
+    assert talk(ours, theirs, server_side)[0].error is not None
+    with pytest.raises(ssl.SSLError):
+        ours.set_groups("nonsense:P-256")
+
+
+def test_an_old_cryptography_says_that_it_knows_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list needs a binding that cryptography 46 does not have."""
+    bindings = SimpleNamespace(
+        **{name: getattr(_openssl._lib, name) for name in dir(_openssl._lib)}
+    )
+    vars(bindings).pop("SSL_CTX_set1_curves_list", None)
+    monkeypatch.setattr(_openssl, "_lib", bindings)
+    made = PinnedContext(pins=None)
+    made.set_groups("prime256v1")
+    with pytest.raises(NotImplementedError, match="SSL_CTX_set1_curves_list"):
+        made.set_groups("prime256v1:secp384r1")
+    with pytest.raises(ssl.SSLError):
+        made.set_groups("nonsense")
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+def test_ciphersuites_reach_the_connection(make: Make, flavour: str, server_side: bool) -> None:
+    """set_ciphersuites() leaves those cipher suites for TLS 1.3; on every Python."""
+    if flavour == "ssl":
+        pytest.skip("from CPython 3.15 on")
+    ours, theirs = make(server_side), client() if server_side else server()
+    assert isinstance(ours, PinnedContext)
+    ours.set_ciphersuites("TLS_CHACHA20_POLY1305_SHA256")
+    near, far = talk(ours, theirs, server_side)
+    assert near.inspected == far.inspected
+    assert cast("list[Any]", near.inspected)[0][0] == "TLS_CHACHA20_POLY1305_SHA256"
+    with pytest.raises(ssl.SSLError):
+        ours.set_ciphersuites("nonsense")
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+def test_signature_algorithms_reach_the_connection(
+    make: Make, flavour: str, server_side: bool
+) -> None:
+    """set_server_sigalgs(): what the certificate's key cannot sign with ends the handshake."""
+    if flavour == "ssl":
+        pytest.skip("from CPython 3.15 on")
+    ours, theirs = make(server_side), client() if server_side else server()
+    assert isinstance(ours, PinnedContext)
+    ours.set_server_sigalgs("ecdsa_secp256r1_sha256")
+    assert [side.error for side in talk(ours, theirs, server_side)] == [None, None]
+    ours.set_server_sigalgs("rsa_pss_rsae_sha256")  # the key is of another kind
+    assert talk(ours, theirs, server_side)[0].error is not None
+    with pytest.raises(ssl.SSLError):
+        ours.set_server_sigalgs("nonsense")
+
+
+def test_handshakes_are_counted(make: Make, tls_version: ssl.TLSVersion) -> None:
+    """session_stats() counts handshakes begun, completed and resumed, on both sides."""
+    for server_side in (False, True):
+        ours, theirs = make(server_side), client() if server_side else server()
+        peers.fix_version(ours, tls_version)
+        nothing = ours.session_stats()
+        assert set(nothing.values()) == {0}
+        talk(ours, theirs, server_side)
+        theirs.minimum_version = theirs.maximum_version = (
+            ssl.TLSVersion.TLSv1_3
+            if tls_version == ssl.TLSVersion.TLSv1_2
+            else ssl.TLSVersion.TLSv1_2
+        )
+        assert talk(ours, theirs, server_side)[0].error is not None
+        event = "accept" if server_side else "connect"
+        counted = ours.session_stats()
+        assert counted.keys() == nothing.keys()
+        # (What is in the cache of a server, and what is not, is not ours to count.)
+        cache = {"number": 0, "misses": 0}
+        assert {**counted, **cache} == {**nothing, event: 2, f"{event}_good": 1}
+
+
+def test_resumptions_are_counted(make: Make) -> None:
+    """A hit is counted on both sides."""
+    ours = make()
+    peers.fix_version(ours, ssl.TLSVersion.TLSv1_2)
+    theirs = server()
+    session = None
+    for hits in (0, 1):
+        near = MemoryPeer(ours, server_hostname="localhost", session=session)
+        shake(near, MemoryPeer(theirs, server_side=True))
+        session = near.obj.session
+        assert near.obj.session_reused == bool(hits)
+        assert ours.session_stats()["hits"] == theirs.session_stats()["hits"] == hits
+
+
+def identify(hint: str | None) -> tuple[str | None, bytes]:
+    return None if hint is None else f"for {hint}", b"a secret"
+
+
+@pytest.mark.parametrize("hint", [None, "hint"])
+def test_pre_shared_keys_take_the_place_of_certificates(
+    hint: str | None, transport: Transport, tls_version: ssl.TLSVersion
+) -> None:
+    """TLS-PSK works where there are no pins, on every Python: with the key, the same; else not."""
+    ours = PinnedContext(pins=None)
+    ours.check_hostname = False
+    theirs = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    peers.fix_version(ours, tls_version)
+    ours.set_ciphers("PSK")
+    theirs.set_ciphers("PSK")
+    asked: list[object] = []
+    key = b"a secret"
+
+    def serve(identity: str | None) -> bytes:
+        asked.append(identity)
+        return key
+
+    def introduce(given: str | None) -> tuple[str | None, bytes]:
+        asked.append(given)
+        return "me", b"a secret"
+
+    ours.set_psk_client_callback(introduce)
+    theirs.set_psk_server_callback(serve, hint)
+    seen = converse(transport, ours, theirs)
+    assert seen.client.error is None
+    assert seen.client.data == b"ping"
+    expected = None if tls_version == ssl.TLSVersion.TLSv1_3 else hint  # 1.3 has no hints
+    assert asked == [expected, "me"]
+    for bad in (b"another", b""):
+        key = bad
+        seen = converse(transport, ours, theirs)
+        assert seen.client.error is not None
+        assert seen.server.data == b""
+    theirs.set_psk_server_callback(None)
+    assert converse(transport, ours, theirs).client.error is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (("x" * 1000, b"key"), None),
+        (("x", b"k" * 1000), None),
+        (3, TypeError),
+        (("x", 3), TypeError),
+    ],
+)
+def test_a_pre_shared_key_that_cannot_be_is_a_failure(
+    given: object, kind: type[Exception] | None, unraisable: list[BaseException]
+) -> None:
+    """Too long, or of a wrong type: no key, which ends the handshake."""
+    ours = PinnedContext(pins=None)
+    ours.check_hostname = False
+    ours.maximum_version = ssl.TLSVersion.TLSv1_2
+    ours.set_psk_client_callback(lambda hint: given)  # type: ignore[arg-type, return-value]  # that is it
+    theirs = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    theirs.set_psk_server_callback(lambda identity: given)  # type: ignore[arg-type, return-value]  # likewise
+    ours.set_ciphers("PSK")
+    theirs.set_ciphers("PSK")
+    assert converse("bio", ours, theirs).client.error is not None
+    assert [type(error) for error in unraisable] == [kind] * (kind is not None)
+    del unraisable[:]
+    ours.set_psk_client_callback(lambda hint: ("me", b"key"))
+    assert converse("bio", ours, theirs).client.error is not None
+    assert [type(error) for error in unraisable] == [TypeError]
+
+
+def test_pre_shared_keys_belong_to_one_side() -> None:
+    """As with ssl, a client's context takes no server's callback, and a callback can be called."""
+    ours, theirs = PinnedContext(pins=None), PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    with pytest.raises(ssl.SSLError, match="Cannot add PSK server callback"):
+        ours.set_psk_server_callback(lambda identity: b"key")
+    with pytest.raises(ssl.SSLError, match="Cannot add PSK client callback"):
+        theirs.set_psk_client_callback(identify)
+    with pytest.raises(TypeError, match="callable"):
+        ours.set_psk_client_callback(3)  # type: ignore[arg-type]  # that is it
+
+
+def test_what_is_loaded_may_be_a_pipe(tmp_path: Path) -> None:
+    """Certificates, keys and authorities can come from where they can be read only once."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def through(data: bytes, load: Callable[[str], object]) -> None:
+        writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+        writer.start()
+        load(str(pipe))
+        writer.join()
+
+    ours = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    through(CHAIN.sent_pem(), ours.load_cert_chain)
+    theirs = PinnedContext(pins=PINS)
+    through(CHAIN.root_pem.encode(), theirs.load_verify_locations)
+    assert converse("bio", theirs, ours).client.error is None
 
 
 def test_diffie_hellman_parameters_reach_the_connection(make: Make, tmp_path: Path) -> None:
@@ -1028,7 +1238,7 @@ def test_a_switch_brings_the_pins_along(
 
 
 def test_no_switch_to_a_context_of_ssl(
-    transport: Transport, tls_version: ssl.TLSVersion, caplog: pytest.LogCaptureFixture
+    transport: Transport, tls_version: ssl.TLSVersion, unraisable: list[BaseException]
 ) -> None:
     """An ssl.SSLContext cannot take over a pinned connection: the handshake fails."""
     ours = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
@@ -1040,7 +1250,8 @@ def test_no_switch_to_a_context_of_ssl(
     ours.sni_callback = switch
     seen = converse(transport, client(tls_version), ours)
     assert seen.client.alert == "handshake_failure"
-    assert "must be a PinnedContext" in caplog.text
+    assert [type(error) for error in unraisable] == [TypeError]
+    assert "must be a PinnedContext" in str(unraisable[0])
 
 
 # Settings changed after use ----------------------------------------------------------------------
@@ -1267,7 +1478,7 @@ def test_pins_of_one_connection_are_no_others(threads: int, tls_version: ssl.TLS
 
 
 def test_classes_can_be_derived(tls_version: ssl.TLSVersion) -> None:
-    """sslsocket_class and sslobject_class are what is made; a foreign one takes no pins=."""
+    """sslsocket_class and sslobject_class are what is made."""
 
     class Socket(PinnedSocket):
         pass
@@ -1289,29 +1500,47 @@ def test_classes_can_be_derived(tls_version: ssl.TLSVersion) -> None:
                 assert type(wrapped) is Socket
         bios = ssl.MemoryBIO(), ssl.MemoryBIO()
         assert type(made.wrap_bio(*bios, server_hostname="localhost", pins=PINS)) is Object
-        made.sslsocket_class = ssl.SSLSocket  # type: ignore[assignment]  # that is it
-        made.sslobject_class = ssl.SSLObject  # type: ignore[assignment]  # likewise
-        with pytest.raises(TypeError, match="PinnedObject"):
-            made.wrap_bio(*bios, server_hostname="localhost", pins=PINS)
-        with listening.connect() as sock:
-            with pytest.raises(TypeError, match="PinnedSocket"):
-                made.wrap_socket(sock, server_hostname="localhost", pins=PINS)
-        # The context's own pins hold with any class of objects.
-        made.pins = [WRONG]
-        ours = MemoryPeer(made, server_hostname="localhost")
-        assert type(ours.obj) is ssl.SSLObject
-        shake(ours, MemoryPeer(server(tls_version), server_side=True))
-        assert isinstance(ours.record.error, PinMismatchError)
 
 
-def test_a_foreign_class_is_refused(tls_version: ssl.TLSVersion) -> None:
-    """ssl.SSLSocket itself would let the descriptor block, and would fall back to clear text."""
+class ForeignSocket(ssl.SSLSocket):
+    """What somebody has derived who knows nothing of us."""
+
+
+class ForeignObject(ssl.SSLObject):
+    """Likewise."""
+
+
+@pytest.mark.parametrize(
+    ("sockets", "objects"),
+    [(ForeignSocket, ForeignObject), (ssl.SSLSocket, ssl.SSLObject)],
+    ids=["derived", "ssl"],
+)
+def test_foreign_classes_are_made_ours(
+    sockets: type[ssl.SSLSocket], objects: type[ssl.SSLObject], tls_version: ssl.TLSVersion
+) -> None:
+    """A class of ssl's, or derived from one, is what is made, and is pinned as well."""
     made = PinnedContext(pins=PINS)
-    made.sslsocket_class = ssl.SSLSocket  # type: ignore[assignment]  # that is it
-    with socket.socket() as sock:
-        with pytest.raises(TypeError, match="subclass of PinnedSocket"):
-            made.wrap_socket(sock, server_hostname="localhost")
-        assert sock.fileno() >= 0
+    CHAIN.trust(made)
+    made.sslsocket_class = sockets  # type: ignore[assignment]  # that is it
+    made.sslobject_class = objects  # type: ignore[assignment]  # likewise
+    with StdlibServer(CHAIN, tls_version) as listening, listening.connect() as sock:
+        with made.wrap_socket(sock, server_hostname="localhost", pins=PINS) as wrapped:
+            assert isinstance(wrapped, sockets)
+            assert isinstance(wrapped, PinnedSocket)
+            assert wrapped.pin_match is not None
+    for pins in ({}, {"pins": WRONG}):
+        made.pins = WRONG if not pins else PINS
+        bios = ssl.MemoryBIO(), ssl.MemoryBIO()
+        wrapped_bio = made.wrap_bio(*bios, server_hostname="localhost", **pins)
+        assert isinstance(wrapped_bio, objects)
+        theirs = MemoryPeer(server(tls_version), server_side=True)
+        with pytest.raises(ssl.SSLWantReadError):
+            wrapped_bio.do_handshake()
+        theirs.incoming.write(bios[1].read())
+        theirs.step()
+        bios[0].write(theirs.outgoing.read())
+        with pytest.raises(PinMismatchError):
+            wrapped_bio.do_handshake()
 
 
 @pytest.mark.parametrize("protocol", [ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER])

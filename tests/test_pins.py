@@ -608,7 +608,9 @@ TWO = Pin("cert", "sha256", SLASHES)
 
 
 @pytest.mark.parametrize(
-    "pins", [ONE, str(ONE), [ONE], (str(ONE),), {ONE}, iter([str(ONE)]), [ONE, str(ONE)]], ids=repr
+    "pins",
+    [ONE, str(ONE), [ONE], (str(ONE),), {ONE}, iter([str(ONE)]), [ONE, str(ONE)]],
+    ids=lambda pins: type(pins).__name__,
 )
 def test_pins_may_be_given_in_many_ways(pins: Union[Pin, str, Iterable[Union[Pin, str]]]) -> None:
     """One pin or many, as pins or as texts, from whatever can be iterated over, once each."""

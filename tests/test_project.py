@@ -58,13 +58,13 @@ LAYERS = (
     ("_context",),
     ("_socket", "_engine"),
     ("_openssl",),
-    ("_store", "_hosts", "_verdict"),
-    ("_chain", "_pins"),
-    ("_errors",),
+    ("_store", "_hosts", "_verdict", "_session"),
+    ("_chain", "_pins", "_hello"),
+    ("_der", "_errors"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
-PURE = ("_pins", "_hosts", "_chain", "_verdict")
+PURE = ("_pins", "_hosts", "_chain", "_der", "_hello", "_session", "_verdict")
 MAY_TOUCH_PRIVATE_OPENSSL = ("_openssl",)
 MAY_TOUCH_PRIVATE_SSL = ("_engine", "_context", "_socket")
 MAY_SAY_ANY = ("_openssl",)

@@ -126,7 +126,7 @@ def test_a_handshake_without_verify_events_is_refused(
     transport: Transport, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the callback never ran the handshake fails, though OpenSSL was content."""
-    monkeypatch.setattr(_openssl, "verify_with_pins", lambda pointer: None)
+    monkeypatch.setattr(_openssl, "verify_with_pins", lambda pointer, **_: None)
     client = pinned_client(pin(CHAIN), tls_version)
     seen = converse(transport, client, curious_server(CHAIN, tls_version))
     assert type(seen.client.error) is PinError
@@ -848,7 +848,7 @@ def test_the_unbound_method_of_ssl_is_no_way_around(tls_version: ssl.TLSVersion)
 def test_a_member_that_cannot_be_mirrored_says_so() -> None:
     """Rule 10: it raises NotImplementedError with the reason."""
     with pytest.raises(NotImplementedError, match="nothing to pin"):
-        PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None).set_psk_server_callback(None)
+        PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=WRONG).set_psk_server_callback(print)
 
 
 def test_a_mismatch_is_an_error_of_ssl_that_says_how_to_mend_it(

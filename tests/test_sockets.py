@@ -542,13 +542,29 @@ def test_writing_to_a_peer_that_is_gone_is_the_error_of_the_system(
             assert caught.value.errno in (errno.EPIPE, errno.ECONNRESET)
 
 
-def test_shutdown_ends_tls(pair: Pair) -> None:
-    """After shutdown() the peer sees the end; ours has no TLS, and the mode of its timeout."""
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+def test_shutdown_ends_tls(pair: Pair, how: int) -> None:
+    """After shutdown() ours has no TLS, and the mode of its timeout."""
+    ours, _theirs = pair()
+    ours.shutdown(how)
+    assert ours.version() is None
+    assert os.get_blocking(ours.fileno()) is False  # as its timeout has it
+
+
+def test_shutdown_of_one_direction_leaves_the_other(pair: Pair) -> None:
+    """After SHUT_WR the peer sees the end, and what it sends is still read through TLS."""
     ours, theirs = pair()
     ours.shutdown(socket.SHUT_WR)
-    assert ours.version() is None
     assert socket.socket.recv(theirs, 1) == b""
-    assert os.get_blocking(ours.fileno()) is False  # as its timeout has it
+    theirs.sendall(b"more")
+    if type(ours) is ssl.SSLSocket:
+        assert ours.version() is None  # and what it reads from here on is not authenticated
+        return
+    assert ours.recv(4) == b"more"
+    theirs.close()
+    assert ours.recv(1) == b""
+    with pytest.raises((BrokenPipeError, ssl.SSLError)):
+        ours.sendall(b"no more")
 
 
 @pytest.mark.parametrize("timeout", [None, TIMEOUT])

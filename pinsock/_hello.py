@@ -1,0 +1,193 @@
+"""ClientHello: what a client offers, read from the bytes that it sends.
+
+Pure.  The bytes come from anybody: nothing here raises for them, and nothing grows with them beyond
+one message of :data:`MAX_SIZE`.
+
+Facts
+-----
+* A record is type (22 for handshake messages), version, length, fragment; a message may be spread
+  over several (RFC 8446 section 5.1).
+* A message is type (1 for ClientHello), a length of 3 octets, body (section 4).
+* The body: legacy_version, random (32 octets), legacy_session_id, cipher_suites,
+  legacy_compression_methods, extensions (section 4.1.2).  Before TLS 1.3 there may be none of the
+  last.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["MAX_SIZE", "ClientHello", "HelloReader"]
+
+#: Octets of the longest ClientHello that is read; OpenSSL takes none that is longer, either.
+MAX_SIZE = 2**17
+
+_HANDSHAKE, _CLIENT_HELLO = 22, 1
+_RECORD_HEADER, _MESSAGE_HEADER = 5, 4
+# Extensions (the TLS ExtensionType Values registry).
+_SERVER_NAME, _GROUPS, _SIGNATURE_ALGORITHMS, _ALPN, _VERSIONS = 0, 10, 13, 16, 43
+_HOST_NAME = 0
+
+
+class _Cut:
+    """Takes vectors off the front of bytes; ValueError if one is longer than they are."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def take(self, size: int) -> bytes:
+        if size > len(self.data):
+            raise ValueError("a vector runs past its message")
+        head, self.data = self.data[:size], self.data[size:]
+        return head
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def vector(self, size: int) -> _Cut:
+        """A vector behind its length, which has ``size`` octets (RFC 8446 section 3.4)."""
+        return _Cut(self.take(self.number(size)))
+
+    def numbers(self) -> tuple[int, ...]:
+        """All that is left, as numbers of 2 octets."""
+        if len(self.data) % 2:
+            raise ValueError("half a number")
+        return tuple(
+            int.from_bytes(self.data[i : i + 2], "big") for i in range(0, len(self.data), 2)
+        )
+
+
+class ClientHello(NamedTuple):
+    """What a client offers; numbers are those of the TLS registries, in the client's order.
+
+    Attributes:
+        version: the legacy version; 0x0303 since TLS 1.2.
+        ciphers: the cipher suites.
+        extensions: which there are.
+        versions: the protocol versions (RFC 8446 section 4.2.1); none before TLS 1.3.
+        groups: of the key exchange (section 4.2.7).
+        signature_algorithms: (section 4.2.3).
+        alpn: the application protocols (RFC 7301 section 3.1).
+        server_name: the name (RFC 6066 section 3).
+    """
+
+    version: int
+    ciphers: tuple[int, ...]
+    extensions: tuple[int, ...] = ()
+    versions: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
+    signature_algorithms: tuple[int, ...] = ()
+    alpn: tuple[bytes, ...] = ()
+    server_name: bytes | None = None
+
+    @classmethod
+    def parse(cls, body: bytes) -> ClientHello:
+        """Read the body of a ClientHello message.
+
+        Raises:
+            ValueError: it is not one.
+        """
+        rest = _Cut(body)
+        version = rest.number(2)
+        rest.take(32)
+        rest.vector(1)
+        ciphers = rest.vector(2).numbers()
+        rest.vector(1)
+        extensions: dict[int, _Cut] = {}
+        if rest.data:
+            listed = rest.vector(2)
+            while listed.data:
+                number = listed.number(2)
+                extensions[number] = listed.vector(2)
+        if rest.data:
+            raise ValueError("something behind the extensions")
+        return cls(
+            version,
+            ciphers,
+            tuple(extensions),
+            _numbers(extensions.get(_VERSIONS), 1),
+            _numbers(extensions.get(_GROUPS), 2),
+            _numbers(extensions.get(_SIGNATURE_ALGORITHMS), 2),
+            _names(extensions.get(_ALPN)),
+            _host_name(extensions.get(_SERVER_NAME)),
+        )
+
+
+def _numbers(extension: _Cut | None, size: int) -> tuple[int, ...]:
+    return () if extension is None else extension.vector(size).numbers()
+
+
+def _names(extension: _Cut | None) -> tuple[bytes, ...]:
+    if extension is None:
+        return ()
+    listed = extension.vector(2)
+    names: list[bytes] = []
+    while listed.data:
+        names.append(listed.vector(1).data)
+    return tuple(names)
+
+
+def _host_name(extension: _Cut | None) -> bytes | None:
+    if extension is None:
+        return None
+    listed = extension.vector(2)
+    return listed.vector(2).data if listed.number(1) == _HOST_NAME else None
+
+
+class HelloReader:
+    """Reads a ClientHello from a stream, in whatever pieces it comes.
+
+    Attributes:
+        done: it has been read, or there is none: no more bytes are wanted.
+        hello: the ClientHello; None until then, and if there is none.
+    """
+
+    __slots__ = ("_fragment", "_message", "_record", "done", "hello")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.hello: ClientHello | None = None
+        self._record = bytearray()  # its header
+        self._fragment = 0  # octets of the record that are still to come
+        self._message = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        position = 0
+        while position < len(data) and not self.done:
+            if self._fragment:
+                piece = data[position : position + self._fragment]
+                self._message += piece
+                self._fragment -= len(piece)
+            else:
+                piece = data[position : position + _RECORD_HEADER - len(self._record)]
+                self._record += piece
+                if self._record[0] != _HANDSHAKE:
+                    self._end()
+                elif len(self._record) == _RECORD_HEADER:
+                    self._fragment = int.from_bytes(self._record[3:], "big")
+                    self._record.clear()
+            position += len(piece)
+            self._look()
+
+    def _look(self) -> None:
+        message = self._message
+        if message and message[0] != _CLIENT_HELLO:
+            self._end()
+        elif len(message) >= _MESSAGE_HEADER:
+            size = int.from_bytes(message[1:_MESSAGE_HEADER], "big")
+            if size > MAX_SIZE:
+                self._end()
+            elif len(message) >= _MESSAGE_HEADER + size:
+                try:
+                    self.hello = ClientHello.parse(
+                        bytes(message[_MESSAGE_HEADER : _MESSAGE_HEADER + size])
+                    )
+                except ValueError:
+                    pass  # OpenSSL will say what is wrong with it
+                self._end()
+
+    def _end(self) -> None:
+        self.done = True
+        self._message.clear()
+        self._record.clear()

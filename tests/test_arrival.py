@@ -1,0 +1,201 @@
+"""The beginning of a server's connection on a socket: the engine reads the ClientHello itself.
+
+Everything here is done to a server of the standard library too: what it says is what ours has to
+say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pinsock import PinnedContext, PinSet
+from tests import certificates, peers
+from tests.certificates import make_chain
+
+CHAIN = make_chain(2, pool=7)
+CLIENT = make_chain(2, purpose="client", pool=5)
+FLAVOURS = ("ssl", "unpinned", "pinned")
+TIMEOUT = 10.0
+
+Connected = Callable[[], tuple[socket.socket, socket.socket]]
+
+
+@pytest.fixture(params=FLAVOURS)
+def context(request: pytest.FixtureRequest) -> ssl.SSLContext:
+    """A server's context of each flavour."""
+    if request.param == "ssl":
+        return peers.server_context(CHAIN)
+    pins = PinSet({"leaf": certificates.spki_pin(CLIENT.leaf)})
+    made = PinnedContext(
+        ssl.PROTOCOL_TLS_SERVER, pins=pins if request.param == "pinned" else None
+    )
+    CHAIN.configure(made)
+    CLIENT.trust(made)
+    return made
+
+
+@pytest.fixture
+def connected() -> Iterator[Connected]:
+    """Make a pair of connected sockets."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> tuple[socket.socket, socket.socket]:
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                near = stack.enter_context(socket.create_connection(listening.getsockname()))
+                far = stack.enter_context(listening.accept()[0])
+            for sock in (near, far):
+                sock.settimeout(TIMEOUT)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return near, far
+
+        yield make
+
+
+class Client:
+    """A client in memory, whose bytes a test carries as it likes."""
+
+    def __init__(self, version: ssl.TLSVersion) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = peers.client_context(CHAIN, version, identity=CLIENT)
+        self.obj = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def step(self) -> bytes:
+        """Go on, and return what there is to send."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.obj.do_handshake()
+        return self.outgoing.read()
+
+
+def accept(context: ssl.SSLContext, sock: socket.socket, *, wait: bool = False) -> ssl.SSLSocket:
+    return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=wait)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 7, 100])
+def test_the_clients_greeting_may_come_in_pieces(
+    context: ssl.SSLContext, connected: Connected, step: int, tls_version: ssl.TLSVersion
+) -> None:
+    """However it is cut, the handshake goes on, and nothing waits for what is there already."""
+    near, far = connected()
+    client = Client(tls_version)
+    with accept(context, far) as server:
+        server.settimeout(0)
+        hello = client.step()
+        for start in range(0, len(hello), step):
+            with pytest.raises(ssl.SSLWantReadError):
+                server.do_handshake()
+            near.sendall(hello[start : start + step])
+            assert select.select([server], [], [], TIMEOUT)[0]
+        with pytest.raises(ssl.SSLWantReadError):
+            server.do_handshake()
+        server.settimeout(TIMEOUT)
+        thread = threading.Thread(target=server.do_handshake)
+        thread.start()
+        while data := near.recv(65536):
+            client.incoming.write(data)
+            near.sendall(client.step())
+            if client.obj.version():
+                break
+        thread.join()
+        shared = server.shared_ciphers()
+        assert shared
+        offered = {cipher["name"] for cipher in client.obj.context.get_ciphers()}
+        assert {name for name, _version, _bits in shared} <= offered
+        assert server.cipher() in shared
+
+
+@pytest.mark.parametrize("length", [0, 3, 5, 50])
+def test_a_greeting_cut_short_is_an_end_of_file(
+    context: ssl.SSLContext, connected: Connected, length: int, tls_version: ssl.TLSVersion
+) -> None:
+    """A client that goes away in the middle of it is told of as ssl does."""
+    near, far = connected()
+    near.sendall(Client(tls_version).step()[:length])
+    near.shutdown(socket.SHUT_WR)
+    with accept(context, far) as server, pytest.raises(ssl.SSLEOFError) as caught:
+        server.do_handshake()
+    assert caught.value.errno == ssl.SSL_ERROR_EOF
+    assert server.shared_ciphers() is None
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"GET / HTTP/1.0\r\n\r\n", "HTTP_REQUEST"),
+        (b"\0" * 100, "WRONG_VERSION_NUMBER"),
+        (b"\x16\x03\x01\0\x04\x02\0\0\0", None),  # a ServerHello
+        (b"\x17\x03\x03\0\x05hello", None),
+    ],
+)
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_no_greeting_is_an_error(
+    context: ssl.SSLContext, connected: Connected, data: bytes, reason: str | None, gone: bool
+) -> None:
+    """It is OpenSSL's, also if its alert finds nobody there any more."""
+    near, far = connected()
+    near.sendall(data)
+    if gone:
+        near.close()
+    with accept(context, far) as server, pytest.raises(ssl.SSLError) as caught:
+        server.do_handshake()
+    assert caught.value.reason == reason or reason is None
+    assert caught.value.reason
+
+
+def test_a_client_that_is_gone_is_an_error_of_the_connection(
+    context: ssl.SSLContext, tls_version: ssl.TLSVersion
+) -> None:
+    """It has said its greeting, and then nobody is there to hear the answer."""
+    near, far = socket.socketpair()
+    near.sendall(Client(tls_version).step())
+    near.close()
+    with accept(context, far) as server, pytest.raises(
+        (ConnectionError, ssl.SSLEOFError)
+    ):
+        server.do_handshake()
+
+
+def test_an_answer_that_does_not_fit_waits_for_room(
+    tls_version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    """A long chain, a small buffer and a slow reader: nothing of the answer is lost."""
+    near, far = socket.socketpair()
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # as little as there can be
+    context = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    long = tmp_path / "long.pem"
+    long.write_bytes(CHAIN.sent_pem(appended=[CHAIN.root] * 40))
+    context.load_cert_chain(long)
+    client = Client(tls_version)
+    with near, accept(context, far) as server:
+        server.settimeout(0)
+        near.sendall(client.step())
+        with pytest.raises(ssl.SSLWantWriteError):
+            server.do_handshake()
+        server.settimeout(TIMEOUT)
+        thread = threading.Thread(target=server.do_handshake)
+        thread.start()
+        while not client.obj.version():
+            client.incoming.write(near.recv(100))
+            near.sendall(client.step())
+        thread.join()
+        assert server.version() == client.obj.version()
+
+
+def test_a_timeout_holds_before_the_greeting(
+    context: ssl.SSLContext, connected: Connected
+) -> None:
+    """A client that says nothing, or stops in the middle, does not hold a server for ever."""
+    for greeting in (b"", b"\x16\x03"):
+        near, far = connected()
+        near.sendall(greeting)
+        with accept(context, far) as server:
+            server.settimeout(0.05)
+            with pytest.raises(TimeoutError, match="handshake operation timed out"):
+                server.do_handshake()
