@@ -22,11 +22,13 @@ Facts
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
-from collections.abc import Iterator
-from datetime import datetime, timezone
-from typing import NamedTuple, Union
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple, TypeVar, Union
 
 from pinsock._der import (
     BIT_STRING,
@@ -171,13 +173,18 @@ def validity(der: bytes) -> tuple[datetime, datetime]:
     return _time(not_before), _time(not_after)
 
 
+# Octets.  Real ones have a dozen; to make a decimal number of thousands takes quadratic time.
+_MAX_OID = 128
+
+
 def _oid(body: bytes) -> str:
-    # Real ones have a dozen octets; to make a decimal number of thousands takes quadratic time.
-    if not 0 < len(body) <= 128 or body[-1] & 0x80:
+    if not 0 < len(body) <= _MAX_OID or body[-1] & 0x80:
         raise ValueError("object identifier cut short, or too long")
     arcs: list[int] = []
     arc = 0
     for octet in body:
+        if arc == 0 and octet == 0x80:
+            raise ValueError("object identifier is not the shortest form")
         arc = arc << 7 | octet & 0x7F
         if not octet & 0x80:
             arcs.append(arc)
@@ -275,63 +282,146 @@ def issuer(der: bytes) -> str:
 
 
 # The dictionary of getpeercert() -------------------------------------------------------------
-
-# OpenSSL's long names, which getpeercert() uses as keys; anything else is a dotted number.
-_LONG_NAMES = {
-    "2.5.4.3": "commonName",
-    "2.5.4.4": "surname",
-    "2.5.4.5": "serialNumber",
-    "2.5.4.6": "countryName",
-    "2.5.4.7": "localityName",
-    "2.5.4.8": "stateOrProvinceName",
-    "2.5.4.9": "streetAddress",
-    "2.5.4.10": "organizationName",
-    "2.5.4.11": "organizationalUnitName",
-    "2.5.4.12": "title",
-    "2.5.4.13": "description",
-    "2.5.4.15": "businessCategory",
-    "2.5.4.16": "postalAddress",
-    "2.5.4.17": "postalCode",
-    "2.5.4.41": "name",
-    "2.5.4.42": "givenName",
-    "2.5.4.43": "initials",
-    "2.5.4.44": "generationQualifier",
-    "2.5.4.45": "x500UniqueIdentifier",
-    "2.5.4.46": "dnQualifier",
-    "2.5.4.65": "pseudonym",
-    "2.5.4.97": "organizationIdentifier",
-    "0.9.2342.19200300.100.1.1": "userId",
-    "0.9.2342.19200300.100.1.25": "domainComponent",
-    "1.2.840.113549.1.9.1": "emailAddress",
-    "1.2.840.113549.1.9.2": "unstructuredName",
-    "1.2.643.3.131.1.1": "INN",
-    "1.2.643.100.1": "OGRN",
-    "1.2.643.100.3": "SNILS",
-    "1.3.6.1.4.1.311.60.2.1.1": "jurisdictionLocalityName",
-    "1.3.6.1.4.1.311.60.2.1.2": "jurisdictionStateOrProvinceName",
-    "1.3.6.1.4.1.311.60.2.1.3": "jurisdictionCountryName",
-}
+#
+# It is what _ssl.c makes of a certificate, to the letter; the tests compare the two.  Where that
+# ends in an error, so does this.
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 # What ssl.SSLSocket.getpeercert() returns: text, numbers, and tuples of pairs of text.
 PeerCertValue = Union[str, int, tuple[object, ...]]
+#: Gives a type of attribute its name: the dotted number to OpenSSL's long name, or back as it came.
+LongName = Callable[[str], str]
 
 _SAN, _AIA, _CRL = "2.5.29.17", "1.3.6.1.5.5.7.1.1", "2.5.29.31"
 _OCSP, _CA_ISSUERS = "1.3.6.1.5.5.7.48.1", "1.3.6.1.5.5.7.48.2"
+# The tags of a GeneralName (RFC 5280 section 4.2.1.6).
+_OTHER, _X400, _DIRECTORY, _EDI, _IP, _REGISTERED = 0xA0, 0xA3, 0xA4, 0xA5, 0x87, 0x88
+_URI = 0x86
+_TEXTS = {0x81: "email", 0x82: "DNS", _URI: "URI"}
+_NULL, _ENUMERATED = 0x05, 0x0A
+_UTF8, _IA5, _VISIBLE, _UNIVERSAL, _BMP = 0x0C, 0x16, 0x1A, 0x1C, 0x1E
+_DIRECTORY_STRINGS = (_UTF8, 0x13, 0x14, _UNIVERSAL, _BMP)  # RFC 5280 appendix A.1
+# Other names that OpenSSL prints, each with the type of string that it has to be.
+_OTHER_NAMES = {
+    "1.3.6.1.5.5.7.8.9": ("SmtpUTF8Mailbox", _UTF8),
+    "1.3.6.1.5.5.7.8.5": ("XmppAddr", _UTF8),
+    "1.3.6.1.5.5.7.8.7": ("SRVName", _IA5),
+    "1.3.6.1.4.1.311.20.2.3": ("UPN", _UTF8),
+    "1.3.6.1.5.5.7.8.8": ("NAIRealm", _UTF8),
+}
+_MAX_PRINTED = 2046  # octets of a line that _ssl.c reads
 
 
-def _rdns(value: Value) -> tuple[tuple[tuple[str, str], ...], ...]:
+class _UnprintableError(ValueError):
+    """A value that OpenSSL takes for part of a name, and cannot make text of."""
+
+
+# What OpenSSL has in a name without making text of it: a SEQUENCE, and types that it does not know.
+_NO_TEXTS = frozenset({7, 8, 9, 11, 13, 14, 15, 29, SEQUENCE})
+_FLAT = (0x10, 0x11)  # a SEQUENCE and a SET that are not made of elements
+
+
+def _check_any(value: Value) -> None:
+    """Refuse a value of any type that OpenSSL would not read."""
+    tag, body = value.tag, value.body
+    if (
+        (tag == BOOLEAN and len(body) != 1)
+        or (tag in (INTEGER, _ENUMERATED) and (not body or _is_padded(body)))
+        or (tag == BIT_STRING and (not body or body[0] > 7))
+        or (tag == _NULL and body)
+        or (tag == _BMP and len(body) % 2)
+        or (tag == _UNIVERSAL and len(body) % 4)
+        or tag in _FLAT
+    ):
+        raise ValueError("a value is not of its type")
+    if tag == OID:
+        _oid(body)
+
+
+def _is_padded(number: bytes) -> bool:
+    return len(number) > 1 and (number[0], number[1] >> 7) in ((0x00, 0), (0xFF, 1))
+
+
+def _attribute_text(value: Value) -> str | bytes | None:
+    _check_any(value)
+    if value.tag in _NO_TEXTS:
+        raise _UnprintableError(f"an attribute of type {value.tag} is no text")
+    if value.tag == BIT_STRING:
+        octets = bytearray(value.body[1:])
+        if octets:
+            octets[-1] &= 0xFF << value.body[0] & 0xFF  # unused bits are 0
+        return bytes(octets) or None
+    encoding = None if value.tag == _VISIBLE else _STRINGS.get(value.tag)
+    if encoding is None:
+        raise ValueError(f"an attribute of type {value.tag}")
+    try:
+        text = value.body.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"an attribute is no {encoding}: {error}") from None
+    if value.tag == _BMP and not text.isascii() and max(text) > "\uffff":
+        raise ValueError("an attribute has surrogates")
+    return text
+
+
+def _rdns(value: Value, long_name: LongName) -> tuple[tuple[tuple[str, object], ...], ...]:
     return tuple(
-        tuple((_LONG_NAMES.get(oid, oid), _string(item)) for oid, item in _attributes(rdn))
+        tuple((long_name(oid), _attribute_text(item)) for oid, item in _attributes(rdn))
         for rdn in value.items()
         if rdn.body
     )
 
 
-def _date(moment: datetime) -> str:
+# X.680 sections 46 and 47, of which OpenSSL takes more than RFC 5280 allows.
+_TIMES = {
+    UTC_TIME: re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?()(Z|[+-]\d{4})", re.ASCII),
+    GENERALIZED_TIME: re.compile(
+        r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(?:(\d\d)(\.\d+)?)?(Z|[+-]\d{4})", re.ASCII
+    ),
+}
+_BAD_TIME = "Bad time value"
+
+
+def _moment(found: re.Match[str], year: int) -> datetime:
+    _, months, days, hours, minutes, seconds, _, zone = found.groups()
+    clock = int(hours), int(minutes), int(seconds or 0)
+    # The calendar of Python begins with the year 1; 2000 was another such year.
+    moment = datetime(year or 2000, int(months), int(days), *clock, tzinfo=timezone.utc)
+    if zone == "Z":
+        return moment
+    offset_hours, offset_minutes = int(zone[1:3]), int(zone[3:])
+    if offset_hours > 12 or offset_minutes > 59:
+        raise ValueError("no time zone")
+    offset = timedelta(hours=offset_hours, minutes=offset_minutes)
+    moment += -offset if zone[0] == "+" else offset
+    if offset and (moment.year < 1900 or year == 0):
+        raise ValueError("before the calendar of OpenSSL")
+    return moment
+
+
+def _printed(value: Value) -> str:
+    """A time as ``ASN1_TIME_print`` of OpenSSL has it, right or wrong."""
+    found = _TIMES[value.tag].fullmatch(value.body.decode("latin-1"))
+    if found is None:
+        return _BAD_TIME
+    year = int(found[1])
+    if value.tag == UTC_TIME:
+        year += 1900 if year >= 50 else 2000
+    try:
+        moment = _moment(found, year)
+    except (ValueError, OverflowError):
+        return _BAD_TIME
     month = _MONTHS[moment.month - 1]
-    return f"{month} {moment.day:2} {moment:%H:%M:%S} {moment.year} GMT"
+    year = moment.year if year else 0
+    return f"{month} {moment.day:2} {moment:%H:%M:%S}{found[7] or ''} {year} GMT"
+
+
+def _serial(value: Value) -> str:
+    number = int.from_bytes(value.body, "big", signed=True)
+    digits = f"{abs(number):X}"
+    digits = "0" * (len(digits) % 2) + digits
+    # OpenSSL breaks the line after 35 octets, and _ssl.c reads one line.
+    return "-" * (number < 0) + (digits if len(digits) <= 70 else digits[:70] + "\\\n")
 
 
 def _ip_address(octets: bytes) -> str:
@@ -343,94 +433,150 @@ def _ip_address(octets: bytes) -> str:
     return "<invalid>"
 
 
-_UNSUPPORTED_NAMES = {0: "othername", 3: "X400Name", 5: "EdiPartyName"}
+def _other_name(name: Value) -> str:
+    parts = name.items()
+    label, tag = _OTHER_NAMES.get(_oid(expect(parts, OID).body), ("", -1))
+    value = expect(expect(parts, 0xA0).items())
+    _check_any(value)
+    if value.tag != tag:
+        return "<unsupported>"
+    text = f"{label}:".encode() + value.body.partition(b"\0")[0]
+    line, end, _ = text.partition(b"\n")
+    return (line + end)[: _MAX_PRINTED - len("othername:")].decode()
 
 
-def _general_name(name: Value) -> tuple[str, object]:
+def _general_name(name: Value, long_name: LongName) -> tuple[str, object]:
     """One GeneralName (RFC 5280 section 4.2.1.6), spelt as :mod:`ssl` spells it."""
-    kind = name.tag & 0x1F
-    if kind in (1, 2, 6):
-        label = {1: "email", 2: "DNS", 6: "URI"}[kind]
-        return label, name.body.decode("utf-8", "backslashreplace")
-    if kind == 4:
-        return "DirName", _rdns(expect(name.items(), SEQUENCE))
-    if kind == 7:
+    if name.tag in _TEXTS:
+        return _TEXTS[name.tag], name.body.decode()
+    if name.tag == _DIRECTORY:
+        return "DirName", _rdns(expect(name.items(), SEQUENCE), long_name)
+    if name.tag == _IP:
         return "IP Address", _ip_address(name.body)
-    if kind == 8:
-        return "Registered ID", _oid(name.body)
-    return _UNSUPPORTED_NAMES.get(kind, "<unknown type>"), "<unsupported>"
+    if name.tag == _REGISTERED:
+        if len(name.body) > _MAX_OID:
+            raise _UnprintableError("an object identifier is too long")
+        return "Registered ID", long_name(_oid(name.body))
+    if name.tag == _OTHER:
+        return "othername", _other_name(name)
+    if name.tag == _EDI:
+        parts = [part for part in name.items() if part.tag != 0xA0]
+        expect(expect(iter(parts), 0xA1).items(), *_DIRECTORY_STRINGS)
+        return "EdiPartyName", "<unsupported>"
+    if name.tag == _X400:
+        return "X400Name", "<unsupported>"
+    raise ValueError("unknown type of GeneralName")
 
 
-def _extension(fields: _Fields, wanted: str) -> Value | None:
+def _check_names(names: list[Value]) -> list[Value]:
+    """Refuse GeneralNames that OpenSSL could not read: it reads all of an extension or nothing."""
+    for name in names:
+        # What is wrong with a string inside is another matter.
+        with contextlib.suppress(_UnprintableError, UnicodeDecodeError):
+            _general_name(name, str)
+    return names
+
+
+def _extensions(fields: _Fields) -> dict[str, bytes]:
+    """The contents of the extensions; OpenSSL finds none of those that come twice."""
+    found: dict[str, bytes] = {}
+    twice: set[str] = set()
     for extension in fields.extensions:
         parts = extension.items()
-        if _oid(expect(parts, OID).body) == wanted:
-            value = expect(parts, BOOLEAN, OCTET_STRING)  # critical DEFAULT FALSE
-            if value.tag == BOOLEAN:
-                value = expect(parts, OCTET_STRING)
-            try:
-                return whole(value.body, SEQUENCE)
-            except ValueError:
-                return None
-    return None
+        name = _oid(expect(parts, OID).body)
+        value = expect(parts, BOOLEAN, OCTET_STRING)  # critical DEFAULT FALSE
+        if value.tag == BOOLEAN:
+            value = expect(parts, OCTET_STRING)
+        if name in found:
+            twice.add(name)
+        found[name] = value.body
+    return {name: body for name, body in found.items() if name not in twice}
 
 
-def _uris(names: Value) -> Iterator[str]:
-    for name in names.items():
-        if name.tag == 0x86:
-            yield name.body.decode("utf-8", "backslashreplace")
+def _alternative_names(extension: bytes) -> list[Value]:
+    return _check_names(list(whole(extension, SEQUENCE).items()))
 
 
-def _access(fields: _Fields, method: str) -> tuple[str, ...]:
-    value = _extension(fields, _AIA)
-    found: list[str] = []
-    for description in value.items() if value else ():
+def _access(extension: bytes) -> list[tuple[str, Value]]:
+    """The methods and locations of AuthorityInfoAccess (RFC 5280 section 4.2.2.1)."""
+    found: list[tuple[str, Value]] = []
+    for description in whole(extension, SEQUENCE).items():
         parts = description.items()
-        oid, location = _oid(expect(parts, OID).body), expect(parts)
-        if oid == method and location.tag == 0x86:
-            found.append(location.body.decode("utf-8", "backslashreplace"))
-    return tuple(found)
+        method, location = _oid(expect(parts, OID).body), expect(parts)
+        _check_names([location])
+        found.append((method, location))
+    return found
 
 
-def _distribution_points(fields: _Fields) -> tuple[str, ...]:
-    value = _extension(fields, _CRL)
-    found: list[str] = []
-    for point in value.items() if value else ():
+def _distribution_points(extension: bytes) -> list[Value]:
+    """The full names of CRLDistributionPoints (RFC 5280 section 4.2.1.13)."""
+    found: list[Value] = []
+    for point in whole(extension, SEQUENCE).items():
         for part in point.items():
             if part.tag == 0xA0:  # distributionPoint
                 for name in part.items():
                     if name.tag == 0xA0:  # fullName
-                        found.extend(_uris(name))
-    return tuple(found)
+                        found.extend(_check_names(list(name.items())))
+    return found
 
 
-def peercert(der: bytes) -> dict[str, PeerCertValue]:
-    """Return the dictionary that ``ssl.SSLSocket.getpeercert()`` gives for a DER certificate.
+_T = TypeVar("_T")
 
-    Raises:
-        ValueError: it cannot be read.
-    """
+
+def _readable(read: Callable[[bytes], list[_T]], extension: bytes | None) -> list[_T] | None:
+    """What is in an extension; None, if there is none, or it cannot be read."""
+    if extension is None:
+        return None
+    try:
+        return read(extension)
+    except ValueError:
+        return None
+
+
+def _uris(names: Iterable[Value]) -> tuple[str, ...]:
+    return tuple(name.body.decode() for name in names if name.tag == _URI)
+
+
+# As with the slice above: a server's certificate is asked for again and again.
+@functools.lru_cache(maxsize=64)
+def _decoded(der: bytes, long_name: LongName) -> Mapping[str, PeerCertValue]:
     fields = _fields(der)
-    not_before, not_after = (_time(value) for value in fields.validity.items())
-    serial = int.from_bytes(fields.serial.body, "big", signed=True)
-    digits = f"{abs(serial):X}"
+    times = fields.validity.items()
     found: dict[str, PeerCertValue] = {
-        "subject": _rdns(fields.subject),
-        "issuer": _rdns(fields.issuer),
+        "subject": _rdns(fields.subject, long_name),
+        "issuer": _rdns(fields.issuer, long_name),
         "version": fields.version,
-        "serialNumber": "-" * (serial < 0) + "0" * (len(digits) % 2) + digits,
-        "notBefore": _date(not_before),
-        "notAfter": _date(not_after),
+        "serialNumber": _serial(fields.serial),
+        "notBefore": _printed(expect(times, UTC_TIME, GENERALIZED_TIME)),
+        "notAfter": _printed(expect(times, UTC_TIME, GENERALIZED_TIME)),
     }
-    names = _extension(fields, _SAN)
+    extensions = _extensions(fields)
+    names = _readable(_alternative_names, extensions.get(_SAN))
+    if names is not None:
+        found["subjectAltName"] = tuple(_general_name(name, long_name) for name in names)
+    locations = _readable(_access, extensions.get(_AIA)) or []
+    points = _readable(_distribution_points, extensions.get(_CRL)) or []
     extras: dict[str, tuple[object, ...]] = {
-        "subjectAltName": tuple(_general_name(name) for name in names.items()) if names else (),
-        "OCSP": _access(fields, _OCSP),
-        "caIssuers": _access(fields, _CA_ISSUERS),
-        "crlDistributionPoints": _distribution_points(fields),
+        "OCSP": _uris(name for method, name in locations if method == _OCSP),
+        "caIssuers": _uris(name for method, name in locations if method == _CA_ISSUERS),
+        "crlDistributionPoints": _uris(points),
     }
     found.update({key: value for key, value in extras.items() if value})
     return found
+
+
+def peercert(der: bytes, long_name: LongName = str) -> dict[str, PeerCertValue]:
+    """Return the dictionary that ``ssl.SSLSocket.getpeercert()`` gives for a DER certificate.
+
+    Args:
+        der: the certificate.
+        long_name: OpenSSL's long names of attributes; by default they stay numbers.
+
+    Raises:
+        UnicodeDecodeError: an alternative name or a URI is no text.
+        ValueError: it cannot be read.
+    """
+    return dict(_decoded(der, long_name))
 
 
 # The hash of a signature (RFC 5929 section 4.1) --------------------------------------------------

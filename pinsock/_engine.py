@@ -169,6 +169,16 @@ class _Context(Protocol):
         """Run the user's callback for the key of a client."""
 
 
+def _peercert(der: bytes) -> Mapping[str, object]:
+    try:
+        return _chain.peercert(der, _openssl.long_name)
+    except UnicodeError:
+        raise  # ssl's own, too
+    except ValueError as error:
+        message = f"the certificate cannot be shown: {error}"
+        raise _openssl.make_error(ssl.SSLError, ssl.SSL_ERROR_SSL, message) from None
+
+
 class _Certificate:
     """A certificate as ``_ssl.Certificate`` shows it, as far as libraries look."""
 
@@ -188,7 +198,7 @@ class _Certificate:
 
     def get_info(self) -> Mapping[str, object]:
         """The dictionary that ``getpeercert`` gives."""
-        return _chain.peercert(self._der)
+        return _peercert(self._der)
 
     def public_bytes(self, format: int = _PEM) -> bytes | str:
         """The certificate in DER (2) or PEM (1)."""
@@ -1040,7 +1050,7 @@ class Engine(abc.ABC):
             return der
         if self._pins is None and self._context.verify_mode == ssl.CERT_NONE:
             return {}
-        return _chain.peercert(der)
+        return _peercert(der)
 
     def get_verified_chain(self) -> list[_Certificate] | None:
         """The path that was verified, leaf first; what was sent, if nothing was verified."""

@@ -19,6 +19,7 @@ Facts
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import ssl
 import tempfile
@@ -50,6 +51,8 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "ERR_get_error",
         "ERR_reason_error_string",
         "EVP_PKEY_id",
+        "OBJ_nid2ln",
+        "OBJ_txt2nid",
         "PEM_read_bio_DHparams",
         "PEM_read_bio_PrivateKey",
         "PEM_read_bio_X509",
@@ -931,6 +934,14 @@ def resumed(pointer: SSLPointer) -> bool:
 def group_name(pointer: SSLPointer) -> str:
     """The name of the key exchange's group; only after a handshake, as OpenSSL would crash."""
     return _text(_lib.SSL_get0_group_name(pointer))
+
+
+@functools.lru_cache(maxsize=256)
+def long_name(dotted: str) -> str:
+    """OpenSSL's long name of an object identifier, such as ``commonName``; or what came in."""
+    number = _lib.OBJ_txt2nid(dotted.encode())
+    clear_errors()
+    return _text(_lib.OBJ_nid2ln(number)) if number else dotted
 
 
 def received_shutdown_only(pointer: SSLPointer) -> bool:
