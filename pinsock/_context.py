@@ -61,6 +61,7 @@ from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
 from pinsock._session import PinnedSession
 from pinsock._socket import PinnedObject, PinnedSocket, overriding
+from pinsock._survey import survey
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, StrOrBytesPath
@@ -243,6 +244,17 @@ _STATISTICS = (
 
 _INTERNAL_ERROR = 80  # an alert of RFC 8446 section 6
 _NOTHING_TO_PIN = "TLS-PSK has no certificate: there is nothing to pin"
+_UNVERIFIED = (
+    "verify_mode is CERT_NONE on a context with pins: an unverified chain cannot be matched. For "
+    'self-signed or private certificates say PinSet(..., trust="pins") and leave verify_mode at '
+    "CERT_REQUIRED"
+)
+# What from_ssl_context asks a context for, and in this order.
+_CARRIED_OVER = (
+    *("check_hostname", "options", "minimum_version", "maximum_version", "verify_flags"),
+    *("_host_flags", "num_tickets", "post_handshake_auth", "keylog_filename", "sni_callback"),
+    *("_msg_callback", "sslsocket_class", "sslobject_class"),
+)
 
 _log = logging.getLogger("pinsock")
 
@@ -338,6 +350,73 @@ class PinnedContext(_SSLContext):
         if self._pins is not None:
             # A server that pins its clients asks for their certificates; and clients do anyway.
             self.verify_mode = ssl.CERT_REQUIRED
+
+    @classmethod
+    def from_ssl_context(
+        cls,
+        context: ssl.SSLContext,
+        *,
+        pins: PinsSpec,
+        certfile: StrOrBytesPath | None = None,
+        keyfile: StrOrBytesPath | None = None,
+        password: _Password | None = None,
+    ) -> Self:
+        """Make a context with the settings of a plain ``ssl.SSLContext``, and pins.
+
+        What the other tells is carried over, as it is now; it is not changed.  Application
+        protocols and groups are read from the ClientHello that it writes, and those of a server
+        found out by handshakes in memory, which its callbacks see.
+
+        What it cannot tell, and nobody can find out, has to be said again: directories of
+        authorities (``capath``) other than the system's; on a server also application protocols
+        that are not in IANA's registry, and callbacks for pre-shared keys.
+
+        Args:
+            context: the context.
+            pins: as for :class:`PinnedContext`.
+            certfile, keyfile, password: the certificate that it has loaded, if it has one, as for
+                ``load_cert_chain``: an ``ssl.SSLContext`` does not give a key back.
+
+        Raises:
+            TypeError: ``context`` is a PinnedContext already, or no ``ssl.SSLContext``.
+            ValueError: it has a certificate, and no ``certfile`` was given; ``verify_mode`` is
+                ``CERT_NONE``, and there are pins; or it has something else that cannot be carried
+                over.
+            NotImplementedError: it has a setting that this OpenSSL cannot be told.
+        """
+        _check_plain(context)
+        made = cls(context.protocol, pins=pins)
+        if made._pins is not None and context.verify_mode == ssl.CERT_NONE:
+            raise ValueError(_UNVERIFIED)
+        found = survey(context, certificate_given=certfile is not None)
+        if certfile is not None:
+            made.load_cert_chain(certfile, keyfile, password)
+        elif found.has_certificate:
+            raise ValueError(
+                "the context has a certificate, and an ssl.SSLContext does not give its key back: "
+                "give both again, as certfile= and keyfile="
+            )
+        # In this order: check_hostname and CERT_NONE exclude each other.
+        made.check_hostname = False
+        made.verify_mode = context.verify_mode
+        for name in _CARRIED_OVER:
+            value = getattr(context, name)
+            if value != getattr(made, name):
+                setattr(made, name, value)
+        for authority in found.authorities:
+            made.load_verify_locations(cadata=authority)
+        for directory in found.directories:
+            made.load_verify_locations(capath=directory)
+        if found.ciphers is not None:
+            made.set_ciphers(found.ciphers)
+        if found.ciphersuites is not None:
+            made.set_ciphersuites(found.ciphersuites)
+        if found.groups is not None:
+            made.set_groups(found.groups)
+        if found.alpn:
+            made.set_alpn_protocols(found.alpn)
+        made.snapshot(pinned=made._pins is not None)  # now, if it cannot be
+        return made
 
     def unlock(self) -> None:
         """Make new locks: in a forked child, those that another thread held stay locked."""
@@ -478,11 +557,7 @@ class PinnedContext(_SSLContext):
             )
         source = self.pin_source() if override is None else override[0]
         if source is not None and self.verify_mode == ssl.CERT_NONE:
-            raise ValueError(
-                "verify_mode is CERT_NONE on a context with pins: an unverified chain cannot be "
-                'matched. For self-signed or private certificates say PinSet(..., trust="pins") '
-                "and leave verify_mode at CERT_REQUIRED"
-            )
+            raise ValueError(_UNVERIFIED)
         return source is not None
 
     # The snapshot --------------------------------------------------------------------------------
@@ -919,6 +994,20 @@ class PinnedContext(_SSLContext):
 
 for _name in ("options", "verify_flags", "verify_mode", "minimum_version", "maximum_version"):
     setattr(PinnedContext, _name, _native_setting(_name))
+
+
+def _check_plain(context: object) -> None:
+    """Refuse what ``from_ssl_context`` cannot take over."""
+    if isinstance(context, PinnedContext):
+        raise TypeError("this is a PinnedContext already: set its pins")
+    if not isinstance(context, _SSLContext):
+        raise TypeError(f"context is an ssl.SSLContext, not {type(context).__name__}")
+    for name in ("wrap_socket", "wrap_bio", "_wrap_socket", "_wrap_bio"):
+        if getattr(type(context), name) is not getattr(_SSLContext, name):
+            raise ValueError(
+                f"{type(context).__name__} has a {name} of its own, which cannot be carried over: "
+                "make and configure a PinnedContext instead"
+            )
 
 
 def _ask_terminal() -> str:

@@ -558,6 +558,14 @@ def set_ciphers(context: SSL.Context, ciphers: str) -> None:
     _check(_lib.SSL_CTX_set_cipher_list(_raw(context), ciphers.encode("ascii")))
 
 
+@functools.cache
+def cipher_names() -> frozenset[str]:
+    """The cipher suites that this OpenSSL has."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    set_ciphers(context, "ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    return frozenset(SSL.Connection(context, None).get_cipher_list())
+
+
 def set_ciphersuites(context: SSL.Context, ciphersuites: str) -> None:
     """Set the cipher suites of TLS 1.3."""
     _check(_lib.SSL_CTX_set_ciphersuites(_raw(context), ciphersuites.encode("ascii")))

@@ -508,6 +508,22 @@ _TRUSTME_KINDS: dict[KeyKind, trustme.KeyType] = {
 }
 
 
+def make_crl(chain: Chain, *, revoked: bool) -> bytes:
+    """Return a revocation list of the leaf's issuer, PEM, with the leaf in it or empty."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(chain.certificates[1].subject)
+        .last_update(now - datetime.timedelta(days=1))
+        .next_update(now + datetime.timedelta(days=1))
+    )
+    if revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(chain.leaf.serial_number)
+        builder = builder.add_revoked_certificate(entry.revocation_date(now).build())
+    signed = builder.sign(chain.keys[1], hashes.SHA256())
+    return signed.public_bytes(Encoding.PEM)
+
+
 def _load_key(data: bytes) -> PrivateKey:
     key = load_pem_private_key(data, None)
     assert isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey))

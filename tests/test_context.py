@@ -7,7 +7,6 @@ to do is shown on the standard library first: most tests run on an ``ssl.SSLCont
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import os
 import re
@@ -24,8 +23,6 @@ from typing import Any, Protocol, cast
 
 import pytest
 import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -47,7 +44,7 @@ from pinsock import (
     _openssl,
 )
 from tests import certificates, peers
-from tests.certificates import Chain, make_chain
+from tests.certificates import make_chain
 from tests.peers import MemoryPeer, Observation, StdlibServer, Transport, converse, shake
 
 #: What is compared: the standard library itself, ours without pins, ours with.
@@ -551,22 +548,6 @@ def test_diffie_hellman_parameters_reach_the_connection(make: Make, tmp_path: Pa
         ours.load_dh_params(str(tmp_path / "nothing"))
 
 
-def _crl(chain: Chain, revoked: bool) -> bytes:
-    """A list of revoked certificates of the leaf's issuer, PEM."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(chain.certificates[1].subject)
-        .last_update(now - datetime.timedelta(days=1))
-        .next_update(now + datetime.timedelta(days=1))
-    )
-    if revoked:
-        entry = x509.RevokedCertificateBuilder().serial_number(chain.leaf.serial_number)
-        builder = builder.add_revoked_certificate(entry.revocation_date(now).build())
-    signed = builder.sign(chain.keys[1], hashes.SHA256())
-    return signed.public_bytes(Encoding.PEM)
-
-
 def test_revocation_is_checked(make: Make, transport: Transport, tmp_path: Path) -> None:
     """verify_flags with VERIFY_CRL_CHECK_LEAF: no list, a list without it, and a list with it."""
     listed = tmp_path / "list.pem"
@@ -574,12 +555,12 @@ def test_revocation_is_checked(make: Make, transport: Transport, tmp_path: Path)
     assert talk(ours, server(), False, transport)[0].error is None
     ours.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     assert code(talk(ours, server(), False, transport)[0]) == 3  # unable to get certificate CRL
-    listed.write_bytes(_crl(CHAIN, revoked=False))
+    listed.write_bytes(certificates.make_crl(CHAIN, revoked=False))
     ours.load_verify_locations(listed)
     assert talk(ours, server(), False, transport)[0].error is None
     ours = make()
     ours.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-    listed.write_bytes(_crl(CHAIN, revoked=True))
+    listed.write_bytes(certificates.make_crl(CHAIN, revoked=True))
     ours.load_verify_locations(listed)
     seen, theirs = talk(ours, server(), False, transport)
     assert code(seen) == 23  # certificate revoked

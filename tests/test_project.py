@@ -56,7 +56,7 @@ LAYERS = (
     ("_cli",),
     ("__init__",),
     ("_context",),
-    ("_socket", "_engine"),
+    ("_socket", "_engine", "_survey"),
     ("_openssl",),
     ("_store", "_hosts", "_verdict", "_session"),
     ("_chain", "_pins", "_hello"),
