@@ -636,7 +636,9 @@ class Engine(abc.ABC):
         with self._lock:
             self._conclude()
             self._complete = True
-            events = ["hits"] if _openssl.resumed(self._ssl) else []
+            # A client resumes nothing but what it has offered: it need not ask.
+            offered = self.server_side or self._offered is not None
+            events = ["hits"] if offered and _openssl.resumed(self._ssl) else []
         self._context.count("accept_good" if self.server_side else "connect_good", *events)
 
     def _begin(self) -> None:
