@@ -1,0 +1,1 @@
+"""Code that takes an ``ssl.SSLContext``, given a ``PinnedContext``."""

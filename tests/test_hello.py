@@ -1,0 +1,212 @@
+"""The ClientHello: those of real clients, in any pieces, and whatever else may come."""
+
+from __future__ import annotations
+
+import itertools
+import ssl
+import struct
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pinsock import PinnedContext
+from pinsock._hello import MAX_SIZE, ClientHello, HelloReader
+
+MANY = settings(max_examples=max(200, settings().max_examples))
+KINDS = ("ssl", "pinned")
+
+
+def written(
+    kind: str,
+    *,
+    name: str | None = "localhost",
+    alpn: tuple[str, ...] = (),
+    curve: str | None = None,
+    maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> bytes:
+    """What a real client sends first."""
+    context = (
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if kind == "ssl" else PinnedContext(pins=None)
+    )
+    context.check_hostname = False
+    context.maximum_version = maximum
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    if curve is not None:
+        context.set_ecdh_curve(curve)
+    outgoing = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+def read(pieces: Iterable[bytes]) -> HelloReader:
+    reader = HelloReader()
+    for piece in pieces:
+        reader.feed(piece)
+    return reader
+
+
+def message(body: bytes, kind: int = 1) -> bytes:
+    return bytes((kind,)) + len(body).to_bytes(3, "big") + body
+
+
+def records(data: bytes, size: int = 2**14) -> bytes:
+    pieces = (data[at : at + size] for at in range(0, len(data), size))
+    return b"".join(struct.pack("!BHH", 22, 0x0301, len(piece)) + piece for piece in pieces)
+
+
+def vector(size: int, *parts: bytes) -> bytes:
+    data = b"".join(parts)
+    return len(data).to_bytes(size, "big") + data
+
+
+def extension(number: int, data: bytes) -> bytes:
+    return struct.pack("!H", number) + vector(2, data)
+
+
+def body(*extensions: bytes, ciphers: bytes = b"\x13\x01", tail: bytes = b"") -> bytes:
+    end = vector(2, *extensions) if extensions else b""
+    return b"\3\3" + bytes(32) + vector(1) + vector(2, ciphers) + vector(1, b"\0") + end + tail
+
+
+# Real clients ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_client_offers(kind: str) -> None:
+    """Its name for the server, protocols, groups, versions and cipher suites."""
+    reader = read([written(kind, alpn=("h2", "own/1"), curve="secp384r1")])
+    assert reader.done
+    hello = reader.hello
+    assert hello is not None
+    assert hello.version == 0x0303
+    assert hello.server_name == b"localhost"
+    assert hello.alpn == (b"h2", b"own/1")
+    assert hello.groups == (24,)
+    assert 0x0304 in hello.versions
+    assert 0x1301 in hello.ciphers
+    assert 0x0403 in hello.signature_algorithms
+    assert {0, 10, 13, 16, 43} <= set(hello.extensions)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_client_does_not_offer(kind: str) -> None:
+    """Without a name, protocols and TLS 1.3 these are empty."""
+    hello = read([written(kind, name=None, maximum=ssl.TLSVersion.TLSv1_2)]).hello
+    assert hello is not None
+    assert hello.server_name is None
+    assert hello.alpn == ()
+    assert 0x0304 not in hello.versions
+    assert 0x1301 not in hello.ciphers
+    assert 0xC02F in hello.ciphers
+
+
+HELLO = written("pinned", alpn=("h2",))
+
+
+@MANY
+@given(st.lists(st.integers(0, len(HELLO)), max_size=6), st.integers(1, 600))
+def test_pieces_make_no_difference(cuts: list[int], size: int) -> None:
+    """However the stream is cut, and the message spread over records, the hello is the same."""
+    stream = records(HELLO[5:], size)
+    places = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    reader = read(stream[one:other] for one, other in itertools.pairwise(places))
+    assert reader.done
+    assert reader.hello == read([HELLO]).hello
+    assert reader.hello is not None
+
+
+@given(st.integers(0, len(HELLO) - 1))
+def test_it_is_done_with_the_last_byte(at: int) -> None:
+    """Not before, and what comes behind it is not looked at."""
+    reader = read([HELLO[:at]])
+    assert not reader.done
+    assert reader.hello is None
+    reader.feed(HELLO[at:] + b"\x16nonsense")
+    assert reader.done
+    hello = reader.hello
+    assert hello is not None
+    reader.feed(HELLO)
+    assert reader.hello is hello
+
+
+# Anything else -----------------------------------------------------------------------------------
+
+
+@MANY
+@given(st.binary(max_size=200), st.booleans())
+@example(b"", True)
+@example(b"GET / HTTP/1.0\r\n\r\n", False)
+@example(b"\x80\x2e\x01\x00\x02", False)  # of SSL 2
+def test_any_bytes_are_read_or_not(data: bytes, framed: bool) -> None:
+    """Nothing raises, and nothing but a ClientHello is one."""
+    reader = read([records(message(data)) if framed and data else data])
+    assert reader.hello is None or reader.done
+
+
+@MANY
+@given(st.data())
+def test_a_damaged_hello_is_read_or_not(data: st.DataObject) -> None:
+    """With octets changed, lost or added nothing raises either."""
+    damaged = bytearray(HELLO[9:])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(damaged)))
+        damaged[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    reader = read([records(message(bytes(damaged)))])
+    assert reader.done
+
+
+def test_it_stops_at_what_is_no_handshake() -> None:
+    """At the first octet of another type of record, or of message."""
+    for stream in (b"\x15", b"\x16\3\1\0\x10\x02", records(HELLO[5:9]) + b"\x17"):
+        reader = read([stream])
+        assert reader.done
+        assert reader.hello is None
+    reader = read([b"\x16\3\1\0\0" * 3 + HELLO])  # records of nothing
+    assert reader.hello is not None
+
+
+def test_it_keeps_no_more_than_one_message() -> None:
+    """A length beyond what OpenSSL takes ends it, before the bytes have come."""
+    for size, done in ((MAX_SIZE, False), (MAX_SIZE + 1, True)):
+        reader = read([records(b"\x01" + size.to_bytes(3, "big"))])
+        assert reader.done == done
+    reader = read([records(message(bytes(MAX_SIZE)))])
+    assert reader.done
+    assert reader.hello is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        body()[:-1],
+        body(ciphers=b"\x13"),
+        body(tail=b"x"),
+        body(extension(0, b""), tail=b"x"),
+        body(b"\0"),
+        body(extension(10, b"\0\2\0")),
+        body(extension(10, b"\0\1\0")),
+        body(extension(16, vector(2, b"\5h2"))),
+        body(extension(0, vector(2, b"\0\0\x09short"))),
+    ],
+)
+def test_what_is_no_hello_is_none(wrong: bytes) -> None:
+    """Vectors that run past their message, half numbers and left-overs are refused."""
+    with pytest.raises(ValueError, match=r"vector|half|behind"):
+        ClientHello.parse(wrong)
+    reader = read([records(message(wrong))])
+    assert reader.done
+    assert reader.hello is None
+
+
+def test_the_smallest_hello() -> None:
+    """Before TLS 1.3 there need be no extensions; a name of another type is none."""
+    assert ClientHello.parse(body()) == ClientHello(0x0303, (0x1301,))
+    other = ClientHello.parse(body(extension(0, vector(2, b"\1\0\1a"))))
+    assert other.server_name is None
+    assert other.extensions == (0,)
