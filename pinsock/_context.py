@@ -462,8 +462,8 @@ class PinnedContext(_SSLContext):
         # What can fail does so here, before ssl takes the descriptor out of ``sock``: it does not
         # close it for every error, and on CPython 3.10 to 3.12 for few.  From 3.13 on it closes it
         # for a wrong name, and a caller who counts on that finds it so.
-        if sys.version_info < (3, 13):
-            server_hostname = self._encode_hostname(server_hostname)
+        early = sys.version_info < (3, 13)
+        server_hostname = self._encode_hostname(server_hostname) if early else server_hostname
         cls = _pinned(self.sslsocket_class, PinnedSocket)
         override = _override(pins)
         self.snapshot(pinned=self._check_pinning(override, server_side))

@@ -624,8 +624,12 @@ class Engine(abc.ABC):
             ssl.SSLCertVerificationError: the chain was not verified; as :mod:`ssl` raises it.
             OSError: the handshake failed otherwise; as :mod:`ssl` raises it.
         """
-        if self._complete:
-            return
+        # One thread at a time, or another one would wait for bytes that this one has read.
+        with self._writing:
+            if not self._complete:
+                self._shake()
+
+    def _shake(self) -> None:
         self._begin()
         try:
             self._run(ssl_do_handshake, (), "handshake")

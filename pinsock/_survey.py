@@ -305,7 +305,7 @@ def _accepts(context: ssl.SSLContext, curve: str) -> bool:
     client = _new(ssl.PROTOCOL_TLS_CLIENT)
     try:
         client.set_ecdh_curve(curve)
-    except ssl.SSLError:
+    except (ssl.SSLError, ValueError):
         return False  # CPython 3.10 knows less of them, on servers too
     return _goes_on(context, client)
 

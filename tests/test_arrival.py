@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,3 +200,19 @@ def test_a_timeout_holds_before_the_greeting(
             server.settimeout(0.05)
             with pytest.raises(TimeoutError, match="handshake operation timed out"):
                 server.do_handshake()
+
+
+def test_an_alert_to_nobody_hides_no_error(
+    context: ssl.SSLContext, connected: Connected
+) -> None:
+    """A client that has gone cannot be told what was wrong; the caller is told all the same."""
+    near, far = connected()
+    near.sendall(b"\x16\3\1\0\5\2\0\0\1x")  # a ServerHello: not a server's to read
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with accept(context, far) as server:
+        # What is in the socket is read before the reset is.
+        near.close()
+        with pytest.raises(OSError) as caught:  # noqa: PT011  # ssl before 3.13 says other things
+            server.do_handshake()
+    if isinstance(context, PinnedContext):
+        assert isinstance(caught.value, (ssl.SSLError, ConnectionError))

@@ -23,10 +23,11 @@ from typing import Any, Union, cast
 
 import pytest
 
-from pinsock import PinnedContext, PinnedObject, PinSet
+from pinsock import PinnedContext, PinnedObject, PinSet, _chain, _engine, _openssl
 from tests import certificates, peers
 from tests.certificates import make_chain
 from tests.peers import MemoryPeer, Transport, shake
+from tests.test_chain import certificate, rdn, san, tlv
 
 #: What is compared: the standard library itself, ours without pins, ours with.
 FLAVOURS = ("ssl", "unpinned", "pinned")
@@ -540,6 +541,45 @@ def test_exported_keys_are_the_same_at_both_ends(tls_version: ssl.TLSVersion) ->
         assert one == other
     exported = ends[0].export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
     assert ends[0].get_channel_binding("tls-exporter") == exported
+
+
+# Certificates as _ssl shows them -----------------------------------------------------------------
+
+
+def test_the_certificates_of_a_chain_are_what_ssl_has() -> None:
+    """Comparable, hashable, printable, with the dictionary of getpeercert() and both encodings."""
+    ours = MemoryPeer(context("pinned", ssl.TLSVersion.TLSv1_3), server_hostname="localhost")
+    shake(ours, MemoryPeer(context("ssl", ssl.TLSVersion.TLSv1_3, True), server_side=True))
+    inner = cast(Any, ours.obj)._sslobj
+    chain = inner.get_verified_chain()
+    again = inner.get_verified_chain()
+    assert chain == again
+    assert chain[0] != chain[1]
+    assert chain[0] != chain[0].public_bytes(2)
+    assert len({*chain, *again}) == len(chain)
+    assert repr(chain[0]) == f"<_Certificate {_chain.subject(CHAIN.ders[0])!r}>"
+    assert chain[0].get_info() == ours.obj.getpeercert()
+    assert chain[0].public_bytes(2) == CHAIN.ders[0]
+    assert ssl.PEM_cert_to_DER_cert(chain[0].public_bytes()) == CHAIN.ders[0]
+
+
+def test_a_certificate_that_cannot_be_shown_is_an_error_of_ssl() -> None:
+    """As _ssl.c has it: a name that is no text is an SSLError, a SAN that is none a Unicode one."""
+    odd = certificate(subject=rdn(("2.5.4.3", 0x30, b"")))
+    with pytest.raises(ssl.SSLError, match="the certificate cannot be shown"):
+        _engine._Certificate(odd).get_info()
+    odd = certificate(extensions=[san(tlv(0x82, b"\xff"))])
+    with pytest.raises(UnicodeDecodeError):
+        _engine._Certificate(odd).get_info()
+
+
+def test_cipher_suites_of_unknown_numbers_are_not_shared() -> None:
+    """A client may offer what nobody knows (RFC 8701); before it has, there is nothing to tell."""
+    theirs = MemoryPeer(context("unpinned", ssl.TLSVersion.TLSv1_3, True), server_side=True)
+    assert theirs.obj.shared_ciphers() is None
+    inner = cast(Any, theirs.obj)._sslobj
+    known = _openssl.shared_ciphers(inner._ssl, (0x0A0A, 0x1301))
+    assert [name for name, _, _ in known] == ["TLS_AES_128_GCM_SHA256"]
 
 
 # Lifetime ----------------------------------------------------------------------------------------

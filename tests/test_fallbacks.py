@@ -6,6 +6,7 @@ one behaviour that it promises; never in silence.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from OpenSSL import SSL
+from OpenSSL._util import ffi as _ffi
 
 import pinsock
 from pinsock import Pin, PinError, PinnedContext, PinSet, _context, _engine, _openssl
@@ -151,6 +153,45 @@ def test_a_servername_without_a_connection_is_refused() -> None:
     client.incoming.write(connection.bio_read(65536))
     client.step()
     assert client.observation.alert == "handshake_failure"
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_what_is_raised_while_a_key_is_asked_for_comes_out(
+    side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a callback for pre-shared keys cannot take itself is kept for the call, too."""
+
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt("in the callback")
+
+    monkeypatch.setattr(PinnedContext, f"on_psk_{side}", interrupted)
+    client, server = PinnedContext(pins=None), PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    client.check_hostname = False
+    for context in (client, server):
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("PSK")
+    client.set_psk_client_callback(lambda hint: ("me", b"key"))
+    server.set_psk_server_callback(lambda identity: b"key")
+    bios = [ssl.MemoryBIO() for _ in range(2)]
+    ours = client.wrap_bio(bios[0], bios[1])
+    theirs = server.wrap_bio(bios[1], bios[0], server_side=True)
+
+    def shake_hands() -> None:
+        for end in (ours, theirs) * 3:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+
+    with pytest.raises(KeyboardInterrupt, match="in the callback"):
+        shake_hands()
+
+
+def test_a_key_is_not_asked_for_without_a_connection() -> None:
+    """OpenSSL calls with a connection that is not known: there is no key, and no message."""
+    pointer = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)._ssl
+    null = _ffi.NULL
+    assert _openssl._on_psk_client(pointer, null, null, 0, null, 0) == 0
+    assert _openssl._on_psk_server(pointer, null, null, 0) == 0
+    assert _openssl._on_message(0, 0, 0, null, 0, pointer, null) is None
 
 
 def test_a_callback_that_comes_when_there_is_none_goes_on() -> None:

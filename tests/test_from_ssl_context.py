@@ -15,6 +15,7 @@ import pytest
 
 from pinsock import PinMismatchError, PinnedContext, PinnedObject, PinnedSocket, PinSet
 from pinsock import _survey as survey_module
+from pinsock._hello import ClientHello
 from tests.certificates import make_chain, make_crl, pem, spki_pin
 from tests.peers import MemoryPeer, fix_version, shake
 
@@ -320,6 +321,28 @@ def test_pre_shared_keys_are_an_error() -> None:
         PinnedContext.from_ssl_context(context, pins=None)
 
 
+def test_a_hello_with_pre_shared_keys_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where the ssl of this Python has no such callbacks."""
+    real = survey_module._hello
+
+    def with_key(context: ssl.SSLContext) -> ClientHello:
+        return real(context)._replace(extensions=(41,))
+
+    monkeypatch.setattr(survey_module, "_hello", with_key)
+    with pytest.raises(ValueError, match="pre-shared keys"):
+        PinnedContext.from_ssl_context(plain(), pins=None)
+
+
+def test_a_curve_that_ssl_does_not_know_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It cannot be offered to a server, and the server cannot have been told to take it."""
+    monkeypatch.setattr(survey_module, "_CURVES", ("prime256v1", "nonsense"))
+    context = plain(True, certificate=True)
+    made = PinnedContext.from_ssl_context(context, pins=None, **given(True, tmp_path))
+    assert made._groups is None
+
+
 class Told(ssl.SSLContext):
     """A context that says what it is told of its ciphers."""
 
@@ -512,6 +535,8 @@ def test_the_systems_directory_is_carried_over(
     (directory / "00000000.0").write_text("nonsense")
     (directory / "00000001.0").mkdir()
     (directory / "README").write_text("not a certificate's name")
+    # Nobody can pretend to have been signed by these: not in a way that gets as far.
+    rehash(directory, pem(make_chain(1, kinds="ed25519").root))
     context = plain(server_side, certificate=True)
     fix_version(context, tls_version)
     files = given(server_side, tmp_path)

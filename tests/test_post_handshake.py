@@ -283,6 +283,42 @@ def test_only_a_server_asks_and_only_after_the_handshake() -> None:
     assert willing.nothing_is_known()
 
 
+def test_a_server_without_pins_asks_too() -> None:
+    """Its client's certificate is verified, and told, as with ssl."""
+    server = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    CHAIN.configure(server)
+    CLIENT.trust(server)
+    server.post_handshake_auth = True
+    server.verify_mode = ssl.CERT_REQUIRED
+    late = Late(server, late_client())
+    assert late.obj.getpeercert(True) is None
+    late.ask()
+    assert late.answer() is None
+    assert late.obj.getpeercert(True) == CLIENT.ders[0]
+    assert late.obj.pin_match is None
+
+
+def test_a_callback_asks_nothing() -> None:
+    """In the middle of another call OpenSSL would crash."""
+    server = late_server()
+    refused: list[Exception] = []
+    connections: list[PinnedObject] = []
+
+    def ask(*_told: object) -> None:
+        for obj in connections:
+            try:
+                obj.verify_client_post_handshake()
+            except ssl.SSLError as error:
+                refused.append(error)
+
+    server._msg_callback = ask
+    late = Late(server, late_client())
+    connections.append(late.obj)
+    assert exchange(late.far, late.near, b"data") == b"data"
+    assert refused
+    assert all("in the middle of another operation" in str(error) for error in refused)
+
+
 @pytest.mark.parametrize("identity", [CLIENT, OTHER])
 def test_a_client_is_asked_on_a_socket(identity: Chain) -> None:
     """The same on a real socket, with the server in a thread."""

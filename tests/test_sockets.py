@@ -525,6 +525,20 @@ def test_a_reset_is_the_error_of_the_system(flavour: str, pair: Pair) -> None:
         ours.send(b"x")
 
 
+def test_a_connection_reset_before_the_wrap_is_closed(tls_version: ssl.TLSVersion) -> None:
+    """_create() finds it out by reading, and the descriptor is not left to nobody."""
+    ours, theirs = tcp_pair()
+    reset(theirs)
+    poll = select.poll()
+    poll.register(ours, 0)
+    assert poll.poll(TIMEOUT * 1000)
+    number = ours.fileno()
+    with pytest.raises(ConnectionResetError):
+        wrap("pinned", tls_version, ours)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+
+
 def test_writing_to_a_peer_that_is_gone_is_the_error_of_the_system(
     flavour: str, pair: Pair
 ) -> None:

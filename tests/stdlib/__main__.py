@@ -28,9 +28,9 @@ from pinsock import PinnedContext
 SUITES = ("test.test_ssl", "test.test_asyncio.test_ssl", "test.test_asyncio.test_sslproto")
 
 _RESET = (
-    "a race: the client closes at once, and if the server's session tickets have come by then, that "
-    "resets the connection; ours come sooner than those of an older OpenSSL, and the test server of "
-    "this version takes a reset as a reason to accept nobody else"
+    "a race: the client closes at once, and if the server's session tickets have come by then, "
+    "that resets the connection; ours come sooner than those of an older OpenSSL, and the test "
+    "server of this version takes a reset as a reason to accept nobody else"
 )
 #: Why a test is not expected to pass, by the end of its name.
 SKIPPED = {
