@@ -317,8 +317,6 @@ class PinnedContext(_SSLContext):
     sslobject_class = PinnedObject
     _host_flags: int
 
-    _encode_hostname: Callable[[str | bytes | None], str | None]
-
     def __new__(
         cls, protocol: int = ssl.PROTOCOL_TLS_CLIENT, *args: object, **kwargs: object
     ) -> Self:
@@ -466,7 +464,8 @@ class PinnedContext(_SSLContext):
         server_hostname = self._encode_hostname(server_hostname) if early else server_hostname
         cls = _pinned(self.sslsocket_class, PinnedSocket)
         override = _override(pins)
-        self.snapshot(pinned=self._check_pinning(override, server_side))
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
+            self.snapshot(pinned=self._check_pinning(override, server_side))
         with overriding(override):
             create: Callable[..., PinnedSocket] = cls._create
             return create(
@@ -508,6 +507,14 @@ class PinnedContext(_SSLContext):
                 session=session,
                 context=self,
             )
+
+    def _encode_hostname(self, hostname: str | bytes | None) -> str | None:
+        encode: Callable[[str | bytes | None], str | None] = super()._encode_hostname  # type: ignore[misc]  # typeshed does not list it
+        encoded = encode(hostname)
+        if encoded is not None and "\0" in encoded:
+            # In the words of _ssl.c's argument parser.
+            raise TypeError("argument must be encoded string without null bytes, not str")
+        return encoded
 
     # The hooks -----------------------------------------------------------------------------------
 
@@ -1073,7 +1080,12 @@ def _member(cls: type[enum.IntEnum], number: int) -> int:
 @contextlib.contextmanager
 def _seekable(path: _Path) -> Iterator[_Path]:
     """A name for a file under which it can be read twice: by the base class, and here."""
-    if path is None or not os.path.exists(path) or not stat.S_ISFIFO(os.stat(path).st_mode):
+    # What is no path is left to the base class to complain of.
+    if (
+        not isinstance(path, (str, bytes, os.PathLike))
+        or not os.path.exists(path)
+        or not stat.S_ISFIFO(os.stat(path).st_mode)
+    ):
         yield path
         return
     with open(path, "rb") as pipe, _openssl.file_of(pipe.read()) as name:

@@ -518,8 +518,6 @@ class Engine(abc.ABC):
             raise ValueError(
                 "server_hostname cannot be an empty string or start with a leading dot."
             )
-        if "\0" in name:
-            raise TypeError("server_hostname must not contain a null character")
         try:
             packed = ipaddress.ip_address(name).packed
         except ValueError:
@@ -582,7 +580,11 @@ class Engine(abc.ABC):
                         self._raise_callback_error()
                     if code == ERROR_WANT_READ or code == ERROR_WANT_WRITE:
                         pass
-                    elif code == ERROR_ZERO_RETURN and _openssl.received_shutdown_only(self._ssl):
+                    elif (
+                        code == ERROR_ZERO_RETURN
+                        and what == "read"  # a handshake that is told goodbye has failed
+                        and _openssl.received_shutdown_only(self._ssl)
+                    ):
                         return 0
                     else:
                         raise self._failure(code, result, errno)

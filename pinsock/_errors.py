@@ -71,7 +71,7 @@ class PinError(ssl.SSLCertVerificationError):
     server_hostname: str | None
 
     def __init__(self, message: str, *, server_hostname: str | None = None) -> None:
-        super().__init__(ssl.SSLErrorNumber.SSL_ERROR_SSL, message)
+        super().__init__(int(ssl.SSLErrorNumber.SSL_ERROR_SSL), message)
         self.library = "PINSOCK"
         self.reason = self._reason
         self.verify_code = _CERT_REJECTED

@@ -303,7 +303,7 @@ def make_error(
         message = f"[{library}: {reason}] {message}"
     elif library:
         message = f"[{library}] {message}"
-    error = cls(number, message)
+    error = cls(int(number), message)  # _ssl.c has the number, not the member of an enum
     error.library = library  # type: ignore[assignment]  # typeshed forgets that ssl leaves None
     error.reason = reason  # type: ignore[assignment]  # likewise
     return error
@@ -405,7 +405,7 @@ def verification_error(code: int, server_hostname: str | None) -> ssl.SSLCertVer
     else:
         message = _text(_lib.X509_verify_cert_error_string(code))
     error = ssl.SSLCertVerificationError(
-        ssl.SSL_ERROR_SSL,
+        int(ssl.SSL_ERROR_SSL),
         f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {message}",
     )
     error.library = "SSL"
