@@ -582,7 +582,8 @@ class Engine(abc.ABC):
                         pass
                     elif (
                         code == ERROR_ZERO_RETURN
-                        and what == "read"  # a handshake that is told goodbye has failed
+                        and call is not ssl_do_handshake  # that has failed, if told goodbye
+                        and what == "read"
                         and _openssl.received_shutdown_only(self._ssl)
                     ):
                         return 0
@@ -616,8 +617,11 @@ class Engine(abc.ABC):
 
     # The handshake -------------------------------------------------------------------------------
 
-    def do_handshake(self) -> None:
+    def do_handshake(self, what: str = "handshake") -> None:
         """Shake hands; returns when the peer's chain has been checked against the pins.
+
+        Args:
+            what: the operation that it is for, for the message of a ``TimeoutError``.
 
         Raises:
             PinMismatchError: the chain was verified, and matches no pin.
@@ -629,12 +633,12 @@ class Engine(abc.ABC):
         # One thread at a time, or another one would wait for bytes that this one has read.
         with self._writing:
             if not self._complete:
-                self._shake()
+                self._shake(what)
 
-    def _shake(self) -> None:
+    def _shake(self, what: str) -> None:
         self._begin()
         try:
-            self._run(ssl_do_handshake, (), "handshake")
+            self._run(ssl_do_handshake, (), what)
         except OSError as error:
             raise self._explain(error) from None
         finally:
@@ -823,8 +827,13 @@ class Engine(abc.ABC):
         and ``getpeercert`` tell of it, the client is not known.
         """
         if not self._complete:
+            # No version has been agreed on; so says OpenSSL, too.
             raise _openssl.make_error(
-                ssl.SSLError, ssl.SSL_ERROR_SSL, "The handshake is not complete."
+                ssl.SSLError,
+                _openssl.WRONG_SSL_VERSION,
+                "wrong ssl version",
+                library="SSL",
+                reason="WRONG_SSL_VERSION",
             )
         with self._lock:
             if self._calling:
@@ -857,7 +866,7 @@ class Engine(abc.ABC):
                 raise ValueError("size should not be negative")
             return b""
         if not self._complete:
-            self.do_handshake()
+            self.do_handshake("read")
         size = min(len, _MAX_RECORD)
         memory = new_buffer(size)
         return take(memory, self._run(ssl_read, (memory, size), "read"))
@@ -877,7 +886,7 @@ class Engine(abc.ABC):
             if length == 0:
                 return 0
             if not self._complete:
-                self.do_handshake()
+                self.do_handshake("read")
             return self._run(ssl_read, (memory, min(length, MAX_WRITE)), "read")
         finally:
             give_back(memory)
@@ -894,7 +903,7 @@ class Engine(abc.ABC):
 
     def _write(self, memory: Memory, size: int) -> int:
         if not self._complete:
-            self.do_handshake()
+            self.do_handshake("write")
         if size == 0:
             return 0  # SSL_write of nothing is undefined (its man page)
         with self._writing:
@@ -1212,12 +1221,12 @@ class SocketEngine(Engine):
             _openssl.use_descriptor(connection, sock.fileno())
         super().__init__(connection, context, wrapping, arrival, hello)
 
-    def do_handshake(self) -> None:
+    def do_handshake(self, what: str = "handshake") -> None:
         """Shake hands, the descriptor in non-blocking mode from here on."""
         if not self.begun:
             self.keep_nonblocking()
         try:
-            super().do_handshake()
+            super().do_handshake(what)
         except ssl.SSLCertVerificationError:
             self._swallow()
             raise

@@ -907,7 +907,15 @@ def verify_without_pins(pointer: SSLPointer, mode: int, *, post_handshake: bool)
 
 def request_certificate(pointer: SSLPointer) -> None:
     """Have a server ask its client for a certificate after the handshake (TLS 1.3)."""
-    _check(_lib.SSL_verify_client_post_handshake(pointer))
+    if not _lib.SSL_verify_client_post_handshake(pointer):
+        error = queued_error()
+        # Here, and nowhere else, _ssl.c has the number of the reason for the errno.
+        reasons = {"WRONG_SSL_VERSION": WRONG_SSL_VERSION, "NOT_SERVER": 284}
+        error.errno = reasons.get(str(error.reason), error.errno)
+        raise error
+
+
+WRONG_SSL_VERSION = 266  # SSL_R_WRONG_SSL_VERSION of sslerr.h
 
 
 def in_handshake(pointer: SSLPointer) -> bool:

@@ -177,7 +177,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         if self._sslobj is None:
             # Not connected yet: ssl answers None, or refuses an unknown type.
             if cb_type not in CHANNEL_BINDING_TYPES:
-                raise ValueError(f"{cb_type!r} channel binding type not implemented")
+                raise ValueError(f"{cb_type} channel binding type not implemented")
             return None
         return self._sslobj.get_channel_binding(cb_type)
 
@@ -198,11 +198,16 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
     def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
         """Send all of ``data``."""
         # One call does it, where ssl's own loop cuts slices.  Anything unusual is for that.
-        if self._sslobj is None or flags or not isinstance(data, bytes) or len(data) > MAX_WRITE:
+        if (
+            self._sslobj is not None
+            and not flags
+            and isinstance(data, bytes)
+            and 0 < len(data) <= MAX_WRITE
+        ):
+            self._sslobj.write(data)
+        else:
             self._check_tls()
             super().sendall(data, flags)
-        else:
-            self._sslobj.write(data)
 
     def settimeout(self, value: float | None) -> None:
         """Set the timeout in seconds; None waits without end, 0 never waits."""
