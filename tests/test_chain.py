@@ -1004,8 +1004,16 @@ general_names = st.one_of(
     st.binary(min_size=4, max_size=4).map(lambda octets: tlv(0x87, octets)),
     st.binary(min_size=16, max_size=16).map(lambda octets: tlv(0x87, octets)),
     name_elements.map(lambda name: tlv(0xA4, seq(name))),
-    st.just(UNKNOWN_OTHER),
+    st.sampled_from(list(NAMES.values())),
+    st.sampled_from(["2.5.4.3", "2.999.3", "1.2.840.113549.1.1.1"]).map(
+        lambda dotted: tlv(0x88, oid(dotted)[2:])
+    ),
 )
+if ssl.OPENSSL_VERSION_INFO >= (3,):
+    general_names |= st.builds(
+        other_name, st.sampled_from(OTHER_TYPES), st.sampled_from([UTF8, IA5]),
+        plain.map(str.encode),
+    )  # fmt: skip
 dates = st.datetimes(
     min_value=datetime(1950, 1, 1),  # noqa: DTZ001  # written as UTC
     max_value=datetime(2049, 12, 31),  # noqa: DTZ001  # likewise
