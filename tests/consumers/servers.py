@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -37,12 +38,16 @@ class Talk:
         )
         self.sock.do_handshake()
 
+    def hear(self, data: bytes) -> None:
+        """Note what came through TLS."""
+        self._heard.append(data)
+
     def _more(self) -> None:
         data = self.sock.recv(65536)
         if not data:
             raise EOFError
         if isinstance(self.sock, ssl.SSLSocket):
-            self._heard.append(data)
+            self.hear(data)
         self._rest += data
 
     def line(self) -> str:
@@ -83,6 +88,7 @@ class Server:
         self.context = server_context(CHAIN, version)
         self.heard: list[bytes] = []
         self.errors: list[Exception] = []
+        self._closing = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept)]
@@ -97,7 +103,9 @@ class Server:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._closing = True
+        # One more client, to wake accept().
+        socket.create_connection(("127.0.0.1", self.port), TIMEOUT).close()
         for thread in self._threads:
             thread.join(TIMEOUT)
             assert not thread.is_alive()
@@ -105,9 +113,9 @@ class Server:
 
     def _accept(self) -> None:
         while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
+            sock, _ = self._listener.accept()
+            if self._closing:
+                sock.close()
                 return
             sock.settimeout(TIMEOUT)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -147,6 +155,23 @@ def http(talk: Talk) -> None:
             answer = xmlrpc.client.dumps((HELLO.decode(),), methodresponse=True).encode()
         talk.say("HTTP/1.1 200 OK", f"Content-Length: {len(answer)}", "Content-Type: text/xml", "")
         talk.sock.sendall(answer)
+
+
+def tunnel(talk: Talk) -> None:
+    """A proxy: CONNECT (RFC 9110 section 9.3.6), and after it bytes there and back."""
+    port = talk.line().split()[1].rpartition(":")[2]
+    while talk.line():
+        pass
+    with socket.create_connection(("127.0.0.1", int(port)), TIMEOUT) as origin:
+        talk.say("HTTP/1.1 200 go", "")
+        ends = {talk.sock: origin, origin: talk.sock}
+        while ready := select.select(ends, (), (), TIMEOUT)[0]:
+            for end in ready:
+                data = end.recv(65536)  # of TLS one whole record, so nothing is left for select()
+                if not data:
+                    return
+                ends[end].sendall(data)
+    raise TimeoutError
 
 
 def smtp(talk: Talk) -> None:
@@ -191,23 +216,25 @@ def pop3(talk: Talk) -> None:
 
 
 @contextlib.contextmanager
-def _data_channel(talk: Talk, listener: socket.socket) -> Iterator[ssl.SSLSocket]:
+def _data_channel(context: ssl.SSLContext, listener: socket.socket) -> Iterator[ssl.SSLSocket]:
     sock, _ = listener.accept()
     sock.settimeout(TIMEOUT)
     sock.recv(1, socket.MSG_PEEK)
-    with talk.context.wrap_socket(
-        sock, server_side=True, do_handshake_on_connect=False
-    ) as channel:
+    with context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False) as channel:
         channel.do_handshake()
         yield channel
         channel.unwrap()
 
 
-def ftp(talk: Talk, *, demand_reuse: bool = False) -> None:
+def ftp(
+    talk: Talk, *, demand_reuse: bool = False, data_context: ssl.SSLContext | None = None
+) -> None:
     """RFC 959, with AUTH TLS and PROT P (RFC 4217).
 
-    ``demand_reuse``: the data connection has to resume the session of the other one, as some
-    servers have it, to know that it comes from the same client.
+    Args:
+        demand_reuse: the data connection has to resume the session of the other one, as some
+            servers have it, to know that it comes from the same client.
+        data_context: for the data connections, if they are to be somebody else's.
     """
     answers = {"USER": "331 pass", "PASS": "230 in", "QUIT": "221 bye"}
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -221,11 +248,14 @@ def ftp(talk: Talk, *, demand_reuse: bool = False) -> None:
                 talk.start_tls()
             elif command == "PASV":
                 talk.say(f"227 (127,0,0,1,{port >> 8},{port & 255})")
-            elif command == "RETR":
+            elif command in ("RETR", "NLST", "STOR"):
                 talk.say("150 here it comes")
-                with _data_channel(talk, listener) as channel:
+                with _data_channel(data_context or talk.context, listener) as channel:
                     refused = demand_reuse and not channel.session_reused
-                    if not refused:
+                    if command == "STOR":
+                        while data := channel.recv(65536):
+                            talk.hear(data)
+                    elif not refused:
                         channel.sendall(HELLO)
                 talk.say("522 session reuse required" if refused else "226 done")
             else:

@@ -1,15 +1,18 @@
 """Clients and servers of the standard library, with a context that pins.
 
-asyncio has tests/test_asyncio.py, in which ``start_tls`` is, too.
+asyncio has tests/test_asyncio.py, in which the loop's ``start_tls`` is, too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ftplib
 import functools
 import http.client
+import http.server
 import imaplib
+import io
 import poplib
 import selectors
 import smtplib
@@ -21,7 +24,7 @@ import sys
 import threading
 import urllib.request
 import xmlrpc.client
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
@@ -43,7 +46,7 @@ from tests.consumers.servers import (
     smtp,
 )
 from tests.consumers.servers import http as http_script
-from tests.peers import StdlibServer, client_context, fix_version, stdlib_client
+from tests.peers import StdlibServer, client_context, fix_version, server_context, stdlib_client
 
 
 @pytest.fixture(autouse=True)
@@ -98,14 +101,16 @@ def imap_starttls(made: ssl.SSLContext, port: int) -> bytes:
     client = imaplib.IMAP4("localhost", port, timeout=TIMEOUT)
     try:
         client.starttls(made)
-        return cast(bytes, client.noop()[1][0])
+        answer: bytes = client.noop()[1][0]
+        return answer
     finally:
         client.shutdown()
 
 
 def imap_ssl(made: ssl.SSLContext, port: int) -> bytes:
     with imaplib.IMAP4_SSL("localhost", port, ssl_context=made, timeout=TIMEOUT) as client:
-        return cast(bytes, client.noop()[1][0])
+        answer: bytes = client.noop()[1][0]
+        return answer
 
 
 def pop3_stls(made: ssl.SSLContext, port: int) -> bytes:
@@ -121,6 +126,15 @@ def pop3_ssl(made: ssl.SSLContext, port: int) -> bytes:
     client = poplib.POP3_SSL("localhost", port, context=made, timeout=TIMEOUT)
     with contextlib.closing(client):
         return client.noop()
+
+
+def ftp_tls_upload(made: ssl.SSLContext, port: int) -> bytes:
+    with ftplib.FTP_TLS(context=made, timeout=TIMEOUT) as client:
+        client.connect("localhost", port)
+        client.login("me", "secret")
+        client.prot_p()
+        client.storbinary("STOR it", io.BytesIO(b"upload"))
+        return "".join(client.nlst()).encode()
 
 
 def ftp_tls(
@@ -147,6 +161,7 @@ CLIENTS: dict[str, tuple[Script, bool, Client]] = {
     "poplib": (pop3, False, pop3_stls),
     "poplib over TLS": (pop3, True, pop3_ssl),
     "ftplib": (ftp, False, ftp_tls),
+    "ftplib, both ways": (ftp, False, ftp_tls_upload),
 }
 every_client = pytest.mark.parametrize(
     ("script", "tls", "client"), CLIENTS.values(), ids=list(CLIENTS)
@@ -178,6 +193,19 @@ def test_a_client_gives_an_impostor_nothing(
         ["SSLV3_ALERT_BAD_CERTIFICATE"],
         ["SSL/TLS_ALERT_BAD_CERTIFICATE"],  # as OpenSSL 3.2 and later have it
     )
+
+
+def test_ftplib_gives_nothing_to_an_impostor_on_its_data_connection(
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """Where the data connection leads to another key of the same authority, nothing is uploaded."""
+    other = server_context(make_chain(1, under=CHAIN.above(1), pool=8), tls_version)
+    script = functools.partial(ftp, data_context=other)
+    with Server(script, tls=False, version=tls_version) as server:
+        with pytest.raises(PinMismatchError):
+            ftp_tls_upload(context(), server.port)
+    assert b"STOR it" in b"".join(server.heard)
+    assert b"upload" not in b"".join(server.heard)
 
 
 class ReusingFTP(ftplib.FTP_TLS):
@@ -261,6 +289,34 @@ def test_selectors(tls_version: ssl.TLSVersion) -> None:
             assert sock.pin_match is not None
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="StreamWriter.start_tls is new in 3.11")
+def test_a_stream_of_asyncio_starts_tls(tls_version: ssl.TLSVersion) -> None:
+    """With the right pin the streams go on over TLS; with another, nothing is sent through it."""
+
+    async def upgrade(made: ssl.SSLContext, port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await reader.readline()
+            writer.write(b"STARTTLS\r\n")
+            assert (await reader.readline()).startswith(b"220 ")
+            await writer.start_tls(made, server_hostname="localhost")
+            writer.write(b"NOOP\r\n")
+            return await reader.readline()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    with Server(smtp, tls=False, version=tls_version) as server:
+        answer = asyncio.run(asyncio.wait_for(upgrade(context(), server.port), TIMEOUT))
+    assert HELLO in answer
+    assert server.heard == [b"NOOP\r\n"]
+    with Server(smtp, tls=False, version=tls_version) as impostor:
+        with pytest.raises(PinMismatchError):
+            asyncio.run(asyncio.wait_for(upgrade(context(WRONG), impostor.port), TIMEOUT))
+    assert impostor.heard == []
+
+
 # Servers -----------------------------------------------------------------------------------------
 
 
@@ -300,26 +356,97 @@ class Echo(socketserver.StreamRequestHandler):
             self.server.errors.append(error)
 
 
-def test_socketserver_pins_its_clients(tls_version: ssl.TLSVersion) -> None:
-    """A client with the pinned key is served, one with another key of the same authority is not."""
-    known = make_chain(2, pool=6)
-    other = make_chain(1, under=known.above(1), pool=7)
+KNOWN = make_chain(2, pool=6)
+OTHER = make_chain(1, under=KNOWN.above(1), pool=7)
+
+
+def pinning_context(version: ssl.TLSVersion) -> PinnedContext:
+    """A server's, that pins the leaf of its one client."""
     made = create_default_context(
-        ssl.Purpose.CLIENT_AUTH, pins=PinSet({"leaf": spki_pin(known.leaf)}), cadata=known.root_pem
+        ssl.Purpose.CLIENT_AUTH, pins=PinSet({"leaf": spki_pin(KNOWN.leaf)}), cadata=KNOWN.root_pem
     )
     CHAIN.configure(made)
-    fix_version(made, tls_version)
-    with PinningServer(made) as server:
+    fix_version(made, version)
+    return made
+
+
+@contextlib.contextmanager
+def serving(server: socketserver.TCPServer) -> Iterator[tuple[str, int]]:
+    """Serve in a thread; gives the address."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            for identity, expected in ((known, b"ping"), (other, b""), (None, b"")):
-                client = client_context(CHAIN, identity=identity)
-                seen = stdlib_client(cast("tuple[str, int]", server.server_address), client)
-                assert seen.data == expected
+            yield cast("tuple[str, int]", server.server_address)
         finally:
             server.shutdown()
             thread.join(TIMEOUT)
+            assert not thread.is_alive()
+
+
+def test_socketserver_pins_its_clients(tls_version: ssl.TLSVersion) -> None:
+    """A client with the pinned key is served, one with another key of the same authority is not."""
+    server = PinningServer(pinning_context(tls_version))
+    with serving(server) as address:
+        for identity, expected in ((KNOWN, b"ping"), (OTHER, b""), (None, b""), (KNOWN, b"ping")):
+            client = client_context(CHAIN, identity=identity)
+            assert stdlib_client(address, client).data == expected
+    # Each handler has its own thread, and they need not end in this order.
+    kinds = sorted(type(error).__name__ for error in server.errors)
+    assert kinds == ["PinMismatchError", "SSLError"]
+
+
+class PinningHTTPServer(http.server.HTTPServer):
+    """The server of the standard library, with a listening socket that makes pinned ones."""
+
+    def __init__(self, made: PinnedContext) -> None:
+        self.errors: list[OSError] = []
+        super().__init__(("127.0.0.1", 0), Greet)
+        self.socket = made.wrap_socket(self.socket, server_side=True)
+
+    def server_bind(self) -> None:
+        """Bind, and do not ask a resolver for the name of this machine as HTTPServer does."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", self.server_address[1]
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Accept, and note what socketserver would say nothing of."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            self.errors.append(error)
+            raise
+
+
+class Greet(http.server.BaseHTTPRequestHandler):
+    """Says hello to those who are pinned."""
+
+    timeout = TIMEOUT
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        assert cast(PinnedSocket, self.connection).pin_match is not None
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(HELLO)))
+        self.end_headers()
+        self.wfile.write(HELLO)
+
+    def log_message(self, *_args: object) -> None:
+        """Nobody reads it."""
+
+
+def test_http_server_pins_its_clients(tls_version: ssl.TLSVersion) -> None:
+    """The server's listening socket is wrapped; it refuses a client, and goes on with the next."""
+    server = PinningHTTPServer(pinning_context(tls_version))
+    with serving(server) as (_, port):
+        for identity in (KNOWN, OTHER, None, KNOWN):
+            client = client_context(CHAIN, identity=identity)
+            if identity is KNOWN:
+                assert http_client(client, port) == HELLO
+            else:
+                # With TLS 1.3 it hears of it at the answer only, or that the connection is gone.
+                with pytest.raises(OSError):  # noqa: PT011  # of the client's own ssl
+                    http_client(client, port)
     assert [type(error) for error in server.errors] == [PinMismatchError, ssl.SSLError]
 
 
@@ -334,21 +461,30 @@ class Ours(PinnedContext):
         super().__init__(ssl.PROTOCOL_TLS_CLIENT if protocol is None else protocol, pins=None)
 
 native = ssl.SSLContext
+settable = [name for name in dir(native)
+            if hasattr(getattr(native, name), "__set__") and name != "__weakref__"]
+assert {"options", "verify_mode", "verify_flags", "check_hostname"} <= set(settable)
+
+def outcomes(context):
+    # What becomes of it if each attribute is set to what it is.
+    told = {}
+    for name in settable:
+        value = getattr(context, name)
+        try:
+            setattr(context, name, value)
+        except (AttributeError, TypeError, ValueError) as error:
+            told[name] = type(error)  # one that is read only, or None and must not be
+        else:
+            told[name] = None
+            assert getattr(context, name) == value, name
+    return told
+
+expected = outcomes(native(ssl.PROTOCOL_TLS_CLIENT))
 ssl.SSLContext = Ours
 import urllib.request
-made = [ssl.create_default_context(), ssl._create_unverified_context(), Ours()]
-for context in made:
+for context in (ssl.create_default_context(), ssl._create_unverified_context(), Ours()):
     assert type(context) is Ours
-    for name in sorted(set(dir(native))):
-        attribute = getattr(native, name)
-        if hasattr(attribute, "__set__") and name not in ("__weakref__", "sni_callback"):
-            value = getattr(context, name)
-            try:
-                setattr(context, name, value)
-            except (AttributeError, ValueError):
-                # Read only, as in ssl; or None, which ssl does not take back either.
-                continue
-            assert getattr(context, name) == value, name
+    assert outcomes(context) == expected
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET
     context.verify_flags |= ssl.VERIFY_X509_STRICT

@@ -1,4 +1,4 @@
-"""Clients of other libraries, with a context that pins; each is tried if it is installed.
+"""Clients and servers of other libraries, with a context that pins; each is tried if it is there.
 
 ``tox -e consumers`` installs all of them.
 """
@@ -10,15 +10,35 @@ import contextlib
 import importlib
 import os
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from pinsock import PinMismatchError, PinnedContext, PinSet
-from tests.consumers.servers import CHAIN, HELLO, PIN, TIMEOUT, WRONG, Server, chain_of, http
-from tests.peers import StdlibServer, server_context
+from pinsock import PinMismatchError, PinnedContext, PinSet, create_default_context
+from tests.certificates import Chain, make_chain, spki_pin
+from tests.consumers.servers import (
+    CHAIN,
+    HELLO,
+    PIN,
+    TIMEOUT,
+    WRONG,
+    Server,
+    chain_of,
+    http,
+    tunnel,
+)
+from tests.peers import (
+    Observation,
+    StdlibServer,
+    client_context,
+    fix_version,
+    server_context,
+    stdlib_client,
+)
 
 Fetch = Callable[[ssl.SSLContext, int], bytes]
 
@@ -74,7 +94,7 @@ def requests_session(made: ssl.SSLContext, **options: object) -> Any:
 
 def requests_get(made: ssl.SSLContext, port: int) -> bytes:
     with requests_session(made) as session:
-        with session.get(f"https://localhost:{port}/", timeout=TIMEOUT, verify=None) as answer:
+        with session.get(f"https://localhost:{port}/", timeout=TIMEOUT) as answer:
             data: bytes = answer.content
             return data
 
@@ -141,14 +161,58 @@ def test_a_client_gives_an_impostor_nothing(fetch: Fetch, tls_version: ssl.TLSVe
     assert server.errors != []
 
 
+# TLS in TLS: through a proxy these drive the inner connection by wrap_bio -------------------------
+
+
+def urllib3_proxied(proxy: ssl.SSLContext, port: int, made: ssl.SSLContext, through: int) -> bytes:
+    urllib3 = need("urllib3")
+    with urllib3.ProxyManager(
+        f"https://localhost:{through}/", proxy_ssl_context=proxy, ssl_context=made, retries=False,
+        timeout=TIMEOUT,
+    ) as pool:  # fmt: skip
+        data: bytes = pool.request("GET", f"https://localhost:{port}/").data
+        return data
+
+
+def httpx_proxied(proxy: ssl.SSLContext, port: int, made: ssl.SSLContext, through: int) -> bytes:
+    httpx = need("httpx")
+    via = httpx.Proxy(f"https://localhost:{through}/", ssl_context=proxy)
+    with httpx.Client(proxy=via, verify=made, trust_env=False, timeout=TIMEOUT) as client:
+        data: bytes = client.get(f"https://localhost:{port}/").content
+        return data
+
+
+@pytest.mark.parametrize("fetch", [urllib3_proxied, httpx_proxied], ids=["urllib3", "httpx"])
+def test_a_proxy_and_what_is_behind_it_are_both_pinned(
+    fetch: Callable[[ssl.SSLContext, int, ssl.SSLContext, int], bytes],
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """TLS in TLS, each with pins of its own: if one does not match, that server gets nothing."""
+    for outer, inner in ((PIN, PIN), (PIN, WRONG), (WRONG, PIN)):
+        with (
+            Server(http, tls=True, version=tls_version) as server,
+            Server(tunnel, tls=True, version=tls_version) as proxy,
+        ):
+            if outer == inner:
+                assert fetch(context(outer), server.port, context(inner), proxy.port) == HELLO
+            else:
+                with pytest.raises(Exception) as caught:  # noqa: PT011  # each has its own
+                    fetch(context(outer), server.port, context(inner), proxy.port)
+                assert any(isinstance(each, PinMismatchError) for each in chain_of(caught.value))
+        assert bool(proxy.heard) == (outer == PIN)
+        assert bool(server.heard) == (outer == inner)
+
+
 # The trap: these assign verify_mode and check_hostname on a context that they are given -----------
 
 
-def test_urllib3_cannot_switch_the_pins_off() -> None:
+@pytest.mark.parametrize("check_hostname", [True, False])
+@pytest.mark.parametrize("pin", [PIN, WRONG], ids=["right pin", "wrong pin"])
+def test_urllib3_cannot_switch_the_pins_off(pin: str, check_hostname: bool) -> None:
     """cert_reqs="CERT_NONE" on a pinned context is refused (rule 9), and nothing is sent."""
     urllib3 = need("urllib3")
-    made = context(WRONG)
-    made.check_hostname = False  # or ssl refuses to set CERT_NONE
+    made = context(pin)
+    made.check_hostname = check_hostname
     with Server(http, tls=True) as server:
         with urllib3.PoolManager(
             ssl_context=made, cert_reqs="CERT_NONE", assert_hostname=False, retries=False,
@@ -156,23 +220,54 @@ def test_urllib3_cannot_switch_the_pins_off() -> None:
         ) as pool:  # fmt: skip
             with pytest.raises(Exception) as caught:  # noqa: PT011  # urllib3 may wrap it
                 pool.request("GET", f"https://localhost:{server.port}/")
-    assert made.verify_mode == ssl.CERT_NONE
-    assert any(
-        isinstance(each, ValueError) and "CERT_NONE on a context with pins" in str(each)
-        for each in chain_of(caught.value)
-    )
+    told = refusal(caught.value)
+    if check_hostname:
+        # It cannot even be assigned, as on any context of ssl.
+        assert told == "Cannot set verify_mode to CERT_NONE when check_hostname is enabled."
+    else:
+        assert made.verify_mode == ssl.CERT_NONE
+        assert "CERT_NONE on a context with pins" in told
     assert server.heard == []
 
 
-def test_requests_cannot_switch_the_pins_off() -> None:
+@pytest.mark.parametrize("check_hostname", [True, False])
+def test_requests_cannot_switch_the_pins_off(check_hostname: bool) -> None:
     """verify=False neither."""
     made = context(WRONG)
-    made.check_hostname = False
+    made.check_hostname = check_hostname
     with Server(http, tls=True) as server, requests_session(made) as session:
         with pytest.raises(Exception) as caught:  # noqa: PT011  # requests may wrap it
             session.get(f"https://localhost:{server.port}/", timeout=TIMEOUT, verify=False)
-    assert any("CERT_NONE on a context with pins" in str(each) for each in chain_of(caught.value))
+    assert "CERT_NONE" in refusal(caught.value)
     assert server.heard == []
+
+
+def refusal(error: BaseException) -> str:
+    """The message of the ValueError in what ended a connection."""
+    return next(str(each) for each in chain_of(error) if type(each) is ValueError)
+
+
+# It warns whenever verify_mode is not CERT_REQUIRED, and it is right: it knows nothing of pins.
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize("cert_reqs", ["CERT_OPTIONAL", "CERT_REQUIRED"])
+def test_whatever_urllib3_requires_the_pins_are_checked(cert_reqs: str) -> None:
+    """The other values of cert_reqs may be assigned, and an impostor gets nothing."""
+    urllib3 = need("urllib3")
+    for pin in (PIN, WRONG):
+        with (
+            Server(http, tls=True) as server,
+            urllib3.PoolManager(
+                ssl_context=context(pin), cert_reqs=cert_reqs, retries=False, timeout=TIMEOUT
+            ) as pool,
+        ):
+            url = f"https://localhost:{server.port}/"
+            if pin == PIN:
+                assert pool.request("GET", url).data == HELLO
+            else:
+                with pytest.raises(urllib3.exceptions.SSLError) as caught:
+                    pool.request("GET", url)
+                assert any(isinstance(each, PinMismatchError) for each in chain_of(caught.value))
+                assert server.heard == []
 
 
 def test_urllib3_may_leave_the_host_name_to_the_pins() -> None:
@@ -189,8 +284,9 @@ def test_urllib3_may_leave_the_host_name_to_the_pins() -> None:
             if data is not None:
                 assert pool.request("GET", url).data == data
             else:
-                with pytest.raises(urllib3.exceptions.SSLError):
+                with pytest.raises(urllib3.exceptions.SSLError) as caught:
                     pool.request("GET", url)
+                assert any(isinstance(each, PinMismatchError) for each in chain_of(caught.value))
                 assert server.heard == []
 
 
@@ -211,6 +307,41 @@ def test_urllib3_makes_its_own_contexts_of_ours(monkeypatch: pytest.MonkeyPatch)
         assert urllib3_get(made, server.port) == HELLO
 
 
+REPLACE = """
+import ssl
+from pinsock import PinnedContext
+
+class Ours(PinnedContext):
+    def __init__(self, protocol=ssl.PROTOCOL_TLS_CLIENT, **kwargs):
+        super().__init__(protocol, pins=None)
+
+ssl.SSLContext = Ours
+from urllib3.util.ssl_ import create_urllib3_context
+for cert_reqs in (None, ssl.CERT_REQUIRED, ssl.CERT_OPTIONAL, ssl.CERT_NONE):
+    made = create_urllib3_context(
+        cert_reqs=cert_reqs,
+        ciphers="ECDHE+AESGCM",
+        ssl_minimum_version=ssl.TLSVersion.TLSv1_2,
+        ssl_maximum_version=ssl.TLSVersion.TLSv1_3,
+    )
+    assert type(made) is Ours
+    assert made.verify_mode == (ssl.CERT_REQUIRED if cert_reqs is None else cert_reqs)
+    assert made.check_hostname == (made.verify_mode == ssl.CERT_REQUIRED)
+    assert made.maximum_version == ssl.TLSVersion.TLSv1_3
+    assert made.options & ssl.OP_NO_TICKET
+print("done")
+"""
+
+
+def test_urllib3_sets_what_it_wants_where_ssl_is_replaced() -> None:
+    """With our class in the place of ``ssl.SSLContext`` no setter calls itself without end."""
+    need("urllib3")
+    command = [sys.executable, "-W", "error", "-c", REPLACE]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert ran.stderr == ""
+    assert ran.stdout == "done\n"
+
+
 # Streams -----------------------------------------------------------------------------------------
 
 
@@ -228,6 +359,40 @@ def trio_echo(made: ssl.SSLContext, port: int) -> bytes:
                 return data
 
     data: bytes = trio.run(echo)
+    return data
+
+
+def trio_open_echo(made: ssl.SSLContext, port: int) -> bytes:
+    trio = need("trio")
+
+    async def echo() -> bytes:
+        with trio.fail_after(TIMEOUT):
+            stream = await trio.open_ssl_over_tcp_stream(
+                "localhost", port, ssl_context=made, https_compatible=True
+            )
+            async with stream:
+                await stream.send_all(HELLO)
+                data: bytes = await stream.receive_some(100)
+                return data
+
+    data: bytes = trio.run(echo)
+    return data
+
+
+def anyio_wrap_echo(made: ssl.SSLContext, port: int) -> bytes:
+    anyio = need("anyio")
+
+    async def echo() -> bytes:
+        with anyio.fail_after(TIMEOUT):
+            async with await anyio.connect_tcp("127.0.0.1", port) as plain:
+                async with await anyio.streams.tls.TLSStream.wrap(
+                    plain, hostname="localhost", ssl_context=made
+                ) as stream:
+                    await stream.send(HELLO)
+                    data: bytes = await stream.receive()
+                    return data
+
+    data: bytes = anyio.run(echo)
     return data
 
 
@@ -254,6 +419,8 @@ def anyio_echo(backend: str) -> Fetch:
 
 STREAMS: dict[str, Fetch] = {
     "trio": trio_echo,
+    "trio, opened": trio_open_echo,
+    "anyio, wrapped": anyio_wrap_echo,
     "anyio on asyncio": anyio_echo("asyncio"),
     "anyio on trio": anyio_echo("trio"),
 }
@@ -345,3 +512,135 @@ def test_a_websocket_gives_an_impostor_nothing(echo: Fetch, tls_version: ssl.TLS
             echo(context(WRONG), port)
         assert heard == []
     assert any(isinstance(each, PinMismatchError) for each in chain_of(caught.value))
+
+
+# Servers -----------------------------------------------------------------------------------------
+
+KNOWN = make_chain(2, pool=6)
+OTHER = make_chain(1, under=KNOWN.above(1), pool=7)
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def visit(port: int) -> list[Observation]:
+    """Clients with the pinned certificate, another of the same authority, none, and the pinned."""
+    return [
+        stdlib_client(
+            ("127.0.0.1", port), client_context(CHAIN, identity=identity), payload=REQUEST
+        )
+        for identity in (KNOWN, OTHER, None, KNOWN)
+    ]
+
+
+# Serves until visit() has come back, and notes the errors that it tells of.
+Serve = Callable[[ssl.SSLContext, "list[BaseException]"], "list[Observation]"]
+
+
+def trio_serve(made: ssl.SSLContext, errors: list[BaseException]) -> list[Observation]:
+    trio = need("trio")
+
+    async def echo(stream: Any) -> None:
+        try:
+            async for data in stream:
+                await stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            errors.append(error)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def main() -> list[Observation]:
+        with trio.fail_after(TIMEOUT):
+            async with trio.open_nursery() as nursery:
+                (listener,) = await nursery.start(
+                    lambda task_status: trio.serve_ssl_over_tcp(
+                        echo, 0, made, host="127.0.0.1", task_status=task_status
+                    )
+                )
+                port = listener.transport_listener.socket.getsockname()[1]
+                seen: list[Observation] = await trio.to_thread.run_sync(visit, port)
+                nursery.cancel_scope.cancel()
+        return seen
+
+    result: list[Observation] = trio.run(main)
+    return result
+
+
+def anyio_serve(made: ssl.SSLContext, errors: list[BaseException]) -> list[Observation]:
+    anyio = need("anyio")
+    tls = importlib.import_module("anyio.streams.tls")
+
+    class Listener(tls.TLSListener):  # type: ignore[name-defined, misc]  # imported as Any
+        @staticmethod
+        async def handle_handshake_error(error: BaseException, stream: Any) -> None:
+            """Note it, where anyio would log it, and close."""
+            errors.append(error)
+            await anyio.aclose_forcefully(stream)
+
+    async def echo(stream: Any) -> None:
+        assert stream.extra(tls.TLSAttribute.ssl_object).pin_match is not None
+        async with stream:
+            async for data in stream:
+                await stream.send(data)
+
+    async def main() -> list[Observation]:
+        with anyio.fail_after(TIMEOUT):
+            plain = await anyio.create_tcp_listener(local_host="127.0.0.1")
+            port = plain.extra(anyio.abc.SocketAttribute.local_port)
+            async with Listener(plain, made) as listener, anyio.create_task_group() as group:
+                group.start_soon(listener.serve, echo)
+                seen: list[Observation] = await anyio.to_thread.run_sync(visit, port)
+                group.cancel_scope.cancel()
+        return seen
+
+    result: list[Observation] = anyio.run(main)
+    return result
+
+
+def aiohttp_serve(made: ssl.SSLContext, _errors: list[BaseException]) -> list[Observation]:
+    web = need("aiohttp.web")
+
+    async def answer(request: Any) -> Any:
+        assert request.transport.get_extra_info("ssl_object").pin_match is not None
+        return web.Response(body=HELLO * 100)
+
+    async def main() -> list[Observation]:
+        application = web.Application()
+        application.router.add_get("/", answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=made)
+            await site.start()
+            return await asyncio.to_thread(visit, runner.addresses[0][1])
+        finally:
+            await runner.cleanup()
+
+    return asyncio.run(asyncio.wait_for(main(), TIMEOUT))
+
+
+every_server = pytest.mark.parametrize(
+    "serve", [trio_serve, anyio_serve, aiohttp_serve], ids=["trio", "anyio", "aiohttp"]
+)
+
+
+@every_server
+@pytest.mark.parametrize("pinned", [(KNOWN,), (KNOWN, OTHER)], ids=["one", "both"])
+def test_a_server_pins_its_clients(
+    serve: Serve, pinned: tuple[Chain, ...], tls_version: ssl.TLSVersion
+) -> None:
+    """Clients with a pinned key are served, before and after others, which are not."""
+    made = create_default_context(
+        ssl.Purpose.CLIENT_AUTH,
+        pins=PinSet({"leaf": [spki_pin(chain.leaf) for chain in pinned]}),
+        cadata=KNOWN.root_pem,
+    )
+    CHAIN.configure(made)
+    fix_version(made, tls_version)
+    errors: list[BaseException] = []
+    served = [bool(seen.data) for seen in serve(made, errors)]
+    assert served == [True, OTHER in pinned, False, True]
+    if serve is not aiohttp_serve:  # asyncio says nothing of a handshake that failed
+        mismatches = [
+            any(isinstance(each, PinMismatchError) for each in chain_of(error))
+            for error in errors
+        ]
+        assert mismatches.count(True) == (OTHER not in pinned)
