@@ -91,8 +91,9 @@ def san(*names: bytes) -> bytes:
 
 
 ED25519 = seq(oid("1.3.101.112"))
+# Always the same: it is a parameter of tests, and their names shall not change from run to run.
 SPKI = (
-    ed25519.Ed25519PrivateKey.generate()
+    ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
     .public_key()
     .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 )
