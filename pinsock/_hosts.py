@@ -15,12 +15,25 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, Union
+from typing import Literal, TypeVar, Union
 
 from pinsock._errors import PinSyntaxError, UnpinnedPeerError
 from pinsock._pins import POSITIONS, PinSet, PinsLike, as_pin_set
 
-__all__ = ["HostPins", "canonical_host"]
+__all__ = [
+    "HostPins",
+    "Unpinned",
+    "canonical_host",
+    "canonical_pattern",
+    "check_unpinned",
+    "find",
+    "look_up",
+]
+
+#: What is to become of a host without pins.
+Unpinned = Literal["reject", "allow"]
+
+_V = TypeVar("_V")
 
 # RFC 1035 section 2.3.4 for the sizes.  The underscore is no host name's, but is found in names
 # that are looked up, and ssl lets it through.
@@ -91,6 +104,80 @@ def _wildcard_base(pattern: str, base: str) -> str:
     return name
 
 
+def canonical_pattern(pattern: str) -> str:
+    """Return the one form of a host pattern: ``*.`` or ``**.`` or nothing, and a canonical name.
+
+    Raises:
+        PinSyntaxError: it is no pattern; the message says what is wrong.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"a host pattern is a str, not {type(pattern).__name__}")
+    for prefix in ("**.", "*."):
+        if pattern.startswith(prefix):
+            return prefix + _wildcard_base(pattern, pattern[len(prefix) :])
+    return canonical_host(pattern)
+
+
+def find(patterns: Mapping[str, _V], host: str) -> _V | None:
+    """Return the value of the pattern that says most of a host; None if no pattern matches.
+
+    Args:
+        patterns: values by canonical pattern.
+        host: a canonical host name or IP address.  The work grows with its labels alone.
+    """
+    found = patterns.get(host)
+    if found is None:
+        found = patterns.get("*." + host.partition(".")[2])
+    while found is None and host:
+        found = patterns.get("**." + host)
+        host = host.partition(".")[2]
+    return found
+
+
+def look_up(
+    patterns: Mapping[str, _V], server_hostname: str | None, unpinned: Unpinned, remedy: str
+) -> _V | None:
+    """Return what the patterns have for a host.
+
+    Args:
+        patterns: values by canonical pattern.
+        server_hostname: the host name or IP address that is being connected to.
+        unpinned: ``"reject"`` or ``"allow"``.
+        remedy: what to do about a host without pins.
+
+    Returns:
+        The value, or None if there is none and unpinned hosts are allowed.
+
+    Raises:
+        UnpinnedPeerError: the host has no pins, or its name has no canonical form.
+    """
+    if server_hostname is None:
+        raise UnpinnedPeerError(
+            "pins by host need a host name: pass server_hostname "
+            "(a server that pins its clients takes a PinSet instead)"
+        )
+    try:
+        host = canonical_host(server_hostname)
+    except PinSyntaxError as error:
+        # Not even under unpinned="allow": a strange spelling must not shed a host's pins.
+        raise UnpinnedPeerError(
+            f"no pins can be found for this host: {error}", server_hostname=server_hostname
+        ) from None
+    found = find(patterns, host)
+    if found is None and unpinned == "reject":
+        raise UnpinnedPeerError(
+            f"there are no pins for {host!r} and unpinned hosts are refused; {remedy}",
+            server_hostname=server_hostname,
+        )
+    return found
+
+
+def check_unpinned(unpinned: str) -> None:
+    """Refuse what is neither ``"reject"`` nor ``"allow"``."""
+    if unpinned not in ("reject", "allow"):
+        raise ValueError(f"unpinned is 'reject' or 'allow', not {unpinned!r}")
+
+
 class HostPins:
     """Pin sets by host pattern; call it with a host name to get the host's pin set.
 
@@ -105,42 +192,29 @@ class HostPins:
         ValueError: two spellings of one host, or no pins for one.
     """
 
-    __slots__ = ("_exact", "_one", "_any", "_patterns", "_unpinned")
+    __slots__ = ("_patterns", "_unpinned")
 
     def __init__(
         self,
         mapping: Mapping[str, Union[PinSet, PinsLike]],
         *,
-        unpinned: Literal["reject", "allow"] = "reject",
+        unpinned: Unpinned = "reject",
     ) -> None:
-        if unpinned not in ("reject", "allow"):
-            raise ValueError(f"unpinned is 'reject' or 'allow', not {unpinned!r}")
+        check_unpinned(unpinned)
         if not isinstance(mapping, Mapping):
             raise TypeError(f"HostPins takes a mapping, not {type(mapping).__name__}")
         if mapping and all(key in POSITIONS or isinstance(key, int) for key in mapping):
             raise PinSyntaxError(
                 "these keys are positions, not hosts: write PinSet({position: pins})"
             )
-        self._unpinned = unpinned
-        self._exact: dict[str, PinSet] = {}
-        self._one: dict[str, PinSet] = {}
-        self._any: dict[str, PinSet] = {}
+        self._unpinned: Unpinned = unpinned
         patterns: dict[str, PinSet] = {}
-        for pattern, pins in mapping.items():
-            table, prefix, base = self._read(pattern)
-            if base in table:
-                raise ValueError(f"{pattern!r} is {prefix + base!r} again: merge the two")
-            table[base] = patterns[prefix + base] = as_pin_set(pins)
+        for given, pins in mapping.items():
+            pattern = canonical_pattern(given)
+            if pattern in patterns:
+                raise ValueError(f"{given!r} is {pattern!r} again: merge the two")
+            patterns[pattern] = as_pin_set(pins)
         self._patterns = MappingProxyType(patterns)
-
-    def _read(self, pattern: str) -> tuple[dict[str, PinSet], str, str]:
-        if not isinstance(pattern, str):
-            raise TypeError(f"a host pattern is a str, not {type(pattern).__name__}")
-        if pattern.startswith("**."):
-            return self._any, "**.", _wildcard_base(pattern, pattern[3:])
-        if pattern.startswith("*."):
-            return self._one, "*.", _wildcard_base(pattern, pattern[2:])
-        return self._exact, "", canonical_host(pattern)
 
     @property
     def patterns(self) -> Mapping[str, PinSet]:
@@ -159,37 +233,12 @@ class HostPins:
         Raises:
             UnpinnedPeerError: the host has no pins, or its name has no canonical form.
         """
-        if server_hostname is None:
-            raise UnpinnedPeerError(
-                "pins by host need a host name: pass server_hostname "
-                "(a server that pins its clients takes a PinSet instead)"
-            )
-        try:
-            host = canonical_host(server_hostname)
-        except PinSyntaxError as error:
-            # Not even under unpinned="allow": a strange spelling must not shed a host's pins.
-            raise UnpinnedPeerError(
-                f"no pins can be found for this host: {error}", server_hostname=server_hostname
-            ) from None
-        pins = self._find(host)
-        if pins is None and self._unpinned == "reject":
-            raise UnpinnedPeerError(
-                f"there are no pins for {host!r} and unpinned hosts are refused; "
-                "add pins for it, or say HostPins(..., unpinned='allow')",
-                server_hostname=server_hostname,
-            )
-        return pins
-
-    def _find(self, host: str) -> PinSet | None:
-        pins = self._exact.get(host)
-        if pins is not None:
-            return pins
-        _, _, parent = host.partition(".")
-        pins = self._one.get(parent)
-        while pins is None and host:
-            pins = self._any.get(host)
-            _, _, host = host.partition(".")
-        return pins
+        return look_up(
+            self._patterns,
+            server_hostname,
+            self._unpinned,
+            "add pins for it, or say HostPins(..., unpinned='allow')",
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HostPins):
@@ -207,5 +256,5 @@ class HostPins:
         return f"HostPins({dict(self._patterns)!r}{said})"
 
 
-def _restore(patterns: dict[str, PinSet], unpinned: Literal["reject", "allow"]) -> HostPins:
+def _restore(patterns: dict[str, PinSet], unpinned: Unpinned) -> HostPins:
     return HostPins(patterns, unpinned=unpinned)
