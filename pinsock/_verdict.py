@@ -130,7 +130,7 @@ class Verdict:
             return 0
         self._walked.add(depth)
         if self.chain:
-            return 0 if depth < len(self.chain) else CERT_REJECTED
+            return 0 if 0 <= depth < len(self.chain) else CERT_REJECTED
         return self._decide() if depth == 0 else 0
 
     def _decide(self) -> int:

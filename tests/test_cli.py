@@ -39,7 +39,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import pinsock
-from pinsock import Pin, _cli
+from pinsock import Pin, _cli, _demo, _reach
 
 ROOT = Path(pinsock.__file__).parent.parent
 Capture = pytest.CaptureFixture[str]
@@ -517,7 +517,7 @@ def test_a_file_that_cannot_be_opened_is_named(
 )
 def test_targets_are_read(text: str, host: str, port: int, shown: str) -> None:
     """A host, with or without a port; an IPv6 address bare or in brackets."""
-    target = _cli._Target.parse(text)
+    target = _reach.Target.parse(text)
     assert (target.host, target.port, str(target)) == (host, port, shown)
 
 
@@ -1001,9 +1001,9 @@ def test_check_does_not_take_a_handshake_without_a_match_for_a_yes(
     chain: Chain, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should a handshake ever complete unjudged, the answer is not 0."""
-    real = _cli.create_default_context
+    real = _reach.create_default_context
     monkeypatch.setattr(
-        _cli, "create_default_context", lambda pins, cafile: real(pins=None, cafile=cafile)
+        _reach, "create_default_context", lambda pins, cafile: real(pins=None, cafile=cafile)
     )
     with tls_server(chain.pem) as port:
         said = complaint(
@@ -1189,7 +1189,7 @@ def test_interruption_is_no_traceback(capsys: Capture, monkeypatch: pytest.Monke
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_cli, "_set_the_stage", interrupt)
+    monkeypatch.setattr(_demo, "_set_the_stage", interrupt)
     assert run("demo") == 130
     assert capsys.readouterr() == ("", "pinsock: interrupted\n")
 
@@ -1235,7 +1235,7 @@ def test_an_answer_that_cannot_be_written_is_an_error(
     public = ec.generate_private_key(ec.SECP256R1()).public_key()
     path = tmp_path / "key.pem"
     path.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    monkeypatch.setattr(_cli, "_print", full)
+    monkeypatch.setattr(_cli, "say", full)
     assert _cli.main(["pin", str(path)]) == 1
     assert "cannot write the output: No space left on device" in capsys.readouterr().err
 

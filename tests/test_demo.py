@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import pinsock
-from pinsock import _cli
+from pinsock import _cli, _demo
 
 TITLES = [
     "leaf pin",
@@ -124,7 +124,7 @@ def test_a_client_that_does_not_pin_fails_the_demo(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without pins the impostor gets certificate and data; the demo says so and exits with 1."""
-    monkeypatch.setattr(_cli, "create_connection", without_pins)
+    monkeypatch.setattr(_demo, "create_connection", without_pins)
     status, scenes = run(capsys)
     assert status == 1
     for title in TITLES[:7]:  # what matched does not match, what was refused is not
@@ -161,7 +161,7 @@ def test_a_check_after_the_handshake_fails_the_demo(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The server's testimony tells a refusal in the handshake from one that comes too late."""
-    monkeypatch.setattr(_cli, "create_connection", check_afterwards)
+    monkeypatch.setattr(_demo, "create_connection", check_afterwards)
     status, scenes = run(capsys)
     assert status == 1
     scene = scenes["man in the middle, his CA trusted"]
@@ -181,7 +181,7 @@ def test_a_server_that_does_not_pin_fails_the_demo(
             super().__init__(protocol, pins=None)
             self.verify_mode = ssl.CERT_REQUIRED
 
-    monkeypatch.setattr(_cli, "PinnedContext", Careless)
+    monkeypatch.setattr(_demo, "PinnedContext", Careless)
     status, scenes = run(capsys)
     assert status == 1
     assert [title for title in TITLES if scenes[title]["state"] == "WRONG"] == TITLES[-2:]
@@ -190,8 +190,8 @@ def test_a_server_that_does_not_pin_fails_the_demo(
 
 def test_a_silent_client_is_reported_and_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that nobody comes to gives up after its limit, and says why."""
-    monkeypatch.setattr(_cli, "_LIMIT", 0.05)
-    with _cli._Server(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as server:
+    monkeypatch.setattr(_demo, "_LIMIT", 0.05)
+    with _demo._Server(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as server:
         pass
     assert isinstance(server.saw.error, TimeoutError)
     assert not server.saw.completed
@@ -200,12 +200,12 @@ def test_a_silent_client_is_reported_and_does_not_hang(monkeypatch: pytest.Monke
 def test_testimony_says_when_there_was_more_than_an_alert() -> None:
     """Bytes beyond the size of an alert are never called 'no certificate'."""
     reset = ConnectionResetError("gone")
-    assert "no client certificate" in str(_cli._Testimony(error=reset, last_flight=30))
-    said = str(_cli._Testimony(error=reset, last_flight=1500))
+    assert "no client certificate" in str(_demo._Testimony(error=reset, last_flight=30))
+    said = str(_demo._Testimony(error=reset, last_flight=1500))
     assert "1500 bytes" in said
     assert "no client certificate" not in said
 
 
 def test_a_client_that_shows_no_certificate_is_said_to_have_none() -> None:
     """A handshake without a client certificate is told apart from one with."""
-    assert str(_cli._Testimony(completed=True, data=b"x")) == "no client certificate, data b'x'"
+    assert str(_demo._Testimony(completed=True, data=b"x")) == "no client certificate, data b'x'"

@@ -18,7 +18,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from pinsock import PinSet
+from pinsock import Pin, PinSet
 from pinsock._openssl import error_numbers
 from pinsock._verdict import Verdict
 from tests.certificates import make_chain
@@ -548,3 +548,14 @@ def test_exactly_the_errors_of_the_contract_are_forgiven() -> None:
             if verdict.accepted:
                 accepted.add(name)
         assert accepted == forgiven
+
+
+@pytest.mark.parametrize("depth", [-1, 3, 100])
+def test_a_depth_outside_the_chain_is_refused_after_the_leaf(depth: int) -> None:
+    """What is said after the decision of a depth that the chain does not have is not believed."""
+    chain = certificates_of(make_chain())
+    verdict = Verdict(PinSet(Pin.from_certificate(chain[0].der)))
+    for at in (2, 1, 0):
+        assert verdict.event(at, 0, chain[at].der) == 0
+    assert verdict.event(depth, 0, chain[0].der) == REJECTED
+    assert not verdict.accepted
