@@ -11,7 +11,9 @@ from pinsock._errors import (
 )
 from pinsock._hosts import HostPins
 from pinsock._pins import Pin, PinMatch, PinSet
+from pinsock._reports import PinReport
 from pinsock._socket import PinnedObject, PinnedSocket
+from pinsock._store import PinFile, TofuStore
 
 __all__ = [
     "ChainPosition",
@@ -19,13 +21,16 @@ __all__ = [
     "Pin",
     "PinError",
     "PinExpiredError",
+    "PinFile",
     "PinMatch",
     "PinMismatchError",
+    "PinReport",
     "PinSet",
     "PinSyntaxError",
     "PinnedContext",
     "PinnedObject",
     "PinnedSocket",
+    "TofuStore",
     "UnpinnedPeerError",
     "create_connection",
     "create_default_context",

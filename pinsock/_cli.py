@@ -1,8 +1,9 @@
-"""The command line: ``python -m pinsock demo | pin | show | check``.
+"""The command line: ``python -m pinsock demo | pin | show | check | pin-host | lint``.
 
 ``demo`` plays eleven scenes on loopback and holds what the client decided against what the server
 saw.  ``pin`` prints the pins of files, ``show`` the chain that a server presents, ``check`` makes
-one pinned handshake and says how it came out.
+a pinned handshake with a host, or with all of a pin file, and says how it came out.  ``pin-host``
+prints the lines of a pin file for a host, ``lint`` what will hurt in one.
 
 The exit status is part of the interface: 0 is a yes; 1 is a no (a refusal, a file or a server that
 cannot be read); 2 is a command that makes no sense; 130 is Ctrl-C.  Whatever goes wrong is said in
@@ -27,14 +28,17 @@ import ssl
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar, get_args
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_der_private_key,
     load_der_public_key,
@@ -51,6 +55,9 @@ from pinsock import (
     _chain,
 )
 from pinsock._demo import run_demo
+from pinsock._fleet import check_file, lint
+from pinsock._hosts import canonical_host
+from pinsock._lines import format_lines
 from pinsock._pins import ALGORITHMS, Algorithm, Kind, Position
 from pinsock._reach import (
     NAMED,
@@ -63,11 +70,13 @@ from pinsock._reach import (
     make_context,
     print_json,
     read_name,
+    read_port,
     read_timeout,
     reason_of,
     say,
     where,
 )
+from pinsock._starttls import PROTOCOLS
 
 __all__ = ["main"]
 
@@ -269,8 +278,12 @@ def _pin(arguments: argparse.Namespace) -> int:
     for text, comment in lines:
         # A shell takes the rest of the line for a comment too, so the whole can be pasted.
         said = f"  # {comment}" if arguments.verbose or len(lines) > 1 else ""
-        say(text + "".join(c if c.isprintable() else "?" for c in said))
+        say(text + _printable(said))
     return 0
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 # show ------------------------------------------------------------------------------------------
@@ -418,7 +431,7 @@ def _look(line: Line, cafile: str | None) -> _Sight:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    line = Line.of(arguments)
+    line = Line.to(arguments.target, arguments)
     sight = _look(line, arguments.cafile)
     if arguments.json:
         print_json(
@@ -447,6 +460,64 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+# pin-host --------------------------------------------------------------------------------------
+
+
+def _pin_host(arguments: argparse.Namespace) -> int:
+    line = Line.to(arguments.target, arguments)
+    host = canonical_host(line.servername)
+    sight = _look(line, arguments.cafile)
+    if arguments.trust == "ca" and not sight.trusted:
+        raise Mistake(
+            f"{line.target} is not vouched for ({sight.reason}): if you know its key by other "
+            "means, say --trust pins, and compare"
+        )
+    row = next(
+        (
+            row
+            for row in sight.rows
+            if arguments.position == str(row.depth)
+            or arguments.position in (row.position or "").split(", ")
+        ),
+        None,
+    )
+    if row is None:
+        raise Mistake(f"{line.target} has no verified certificate at {arguments.position}")
+    if row.pin is None:
+        raise Mistake(f"{line.target}: the public key of its certificate cannot be read")
+    pins = [row.pin]
+    if arguments.backup_key is not None:
+        pins.append(str(_make_key(arguments.backup_key)))
+    position = int(arguments.position) if arguments.position.isdigit() else arguments.position
+    found = PinSet({position: pins}, trust=arguments.trust, expires=arguments.expires)
+    first, *rest = format_lines(host, found)
+    say(f"{first}  # {_printable(row.subject or '(no subject)')}")
+    for text in rest:
+        say(f"{text}  # backup, {_printable(arguments.backup_key)}")
+    return 0
+
+
+def _make_key(path: str) -> Pin:
+    """Make a private key for later; nobody has its certificate yet."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        # Never over a key that is there, and never readable by others, not even for a moment.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Mistake(
+            f"--backup-key {path}: there is such a file: to use the key in it say "
+            f"python -m pinsock pin {path}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise Mistake(f"--backup-key {path}: {reason_of(error)}") from None
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    return Pin.from_public_key(key.public_key())
+
+
 # check -----------------------------------------------------------------------------------------
 
 _POSITION = re.compile(rf"(?P<position>{'|'.join(NAMED)}|[0-9]{{1,9}})=(?P<pin>.+)", re.DOTALL)
@@ -470,7 +541,9 @@ def _match_as_json(match: PinMatch) -> dict[str, object]:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    line = Line.of(arguments)
+    if arguments.pins is None:
+        return check_file(arguments)
+    line = Line.to(_target(arguments.what), arguments)
     pins = _read_pins(arguments.pins, arguments.trust)
     context = make_context(pins, arguments.cafile)
     report: dict[str, object] = {
@@ -494,6 +567,13 @@ def _check(arguments: argparse.Namespace) -> int:
     for each in matches:
         say(f"{line.target}: {where(each)}: {each.pin}")
     return 0
+
+
+def _target(text: str) -> Target:
+    try:
+        return Target.parse(text)
+    except argparse.ArgumentTypeError as error:
+        raise Mistake(f"{error} (see python -m pinsock check --help)", USAGE) from None
 
 
 def _refused(
@@ -580,48 +660,142 @@ def _parser() -> _Parser:
     check = commands.add_parser(
         "check",
         allow_abbrev=False,
-        help="make one pinned handshake, and say how it came out",
-        description="Make one pinned handshake, and say how it came out.",
-        epilog="exit status: 0 if the pins matched; 1 if not; 2 for wrong usage",
+        help="make a pinned handshake, with a host or with all hosts of a pin file",
+        description="With --pin, make one pinned handshake and say how it came out. Without, check "
+        "every host of a pin file (or those named) against the live servers.",
+        epilog="exit status: 0 if the pins matched; 1 if not, or if something expires within "
+        "--days; 2 for wrong usage",
     )
     check.set_defaults(run=_check)
+    check.add_argument(
+        "what", metavar="HOST[:PORT]|FILE", help="a host, with --pin; or else a pin file"
+    )
 
-    for command in (show, check):
+    pin_host = commands.add_parser(
+        "pin-host",
+        allow_abbrev=False,
+        help="print the lines of a pin file for a host",
+        description="Connect to a host, and print its lines for a pin file.",
+        epilog="exit status: 0; 1 if the host cannot be vouched for; 2 for wrong usage",
+    )
+    pin_host.set_defaults(run=_pin_host)
+    pin_host.add_argument(
+        "--position",
+        type=_read_position,
+        default="leaf",
+        help="leaf (the default), intermediate, anchor, or a depth",
+    )
+    pin_host.add_argument(
+        "--backup-key", metavar="FILE", help="make a private key in FILE, and pin it as well"
+    )
+    pin_host.add_argument(
+        "--expires", metavar="YYYY-MM-DD", type=_read_day, help="the last day of these pins"
+    )
+
+    lint_ = commands.add_parser(
+        "lint",
+        allow_abbrev=False,
+        help="name what will hurt in a pin file",
+        description="Name what will hurt in a pin file: no backup pin, pins about to expire, "
+        "duplicates, patterns that match nothing.",
+        epilog="exit status: 0; 1 if there is something; 2 for wrong usage",
+    )
+    lint_.set_defaults(run=lint)
+    lint_.add_argument("file", metavar="FILE")
+    lint_.add_argument(
+        "hosts", metavar="HOST", nargs="*", help="the hosts that the program talks to: all of them"
+    )
+
+    for command in (show, pin_host):
         command.add_argument(
-            "target", metavar="HOST[:PORT]", type=Target.parse, help="the port is 443 by default"
+            "target",
+            metavar="HOST[:PORT]",
+            type=Target.parse,
+            help="the port is 443 by default, or that of --starttls",
         )
+    for command in (show, check):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    for command in (show, check, pin_host):
         command.add_argument("--cafile", metavar="FILE", help="trust these CAs, not the machine's")
         command.add_argument(
             "--servername", metavar="NAME", type=read_name, help="ask for this name, not for HOST"
         )
         command.add_argument("--timeout", metavar="SECONDS", type=read_timeout, default=10.0)
-        command.add_argument("--json", action="store_true", help="print JSON")
+        command.add_argument(
+            "--starttls", choices=PROTOCOLS, help="ask for TLS in this protocol first"
+        )
     check.add_argument(
         "--pin",
         dest="pins",
         metavar="[POSITION=]PIN",
         action="append",
-        required=True,
         help=f"POSITION: {', '.join(NAMED)} (default: any) or a depth; pins of one position "
         "are alternatives, and every position named must match",
     )
+    for command in (check, pin_host):
+        command.add_argument(
+            "--trust",
+            choices=("ca", "pins"),
+            default="ca",
+            help="pins: the pins are the trust, and no CA is needed (default: ca)",
+        )
+    check.add_argument("--port", type=read_port, help="of a file's hosts that have none")
     check.add_argument(
-        "--trust",
-        choices=("ca", "pins"),
-        default="ca",
-        help="pins: the pins are the trust, and no CA is needed (default: ca)",
+        "--jobs", type=_read_jobs, default=8, help="how many connections at a time (default: 8)"
     )
+    for command in (check, lint_):
+        command.add_argument(
+            "--days",
+            type=_read_days,
+            default=30,
+            help="what expires within so many days is to be told (default: 30)",
+        )
     return parser
+
+
+def _number(text: str, most: int) -> int:
+    # int() would take signs, spaces, underscores and the digits of other scripts as well.
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number up to {most}")
+    return int(text)
+
+
+def _read_days(text: str) -> int:
+    return _number(text, 36500)
+
+
+def _read_jobs(text: str) -> int:
+    return max(1, _number(text, 64))
+
+
+def _read_day(text: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = date.max
+    if day.isoformat() != text or day == date.max:  # newer Pythons read more forms of it
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day: write YYYY-MM-DD")
+    return day
+
+
+def _read_position(text: str) -> str:
+    if text not in ("leaf", "intermediate", "anchor") and not re.fullmatch(r"0|[1-9][0-9]?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not leaf, intermediate, anchor, or a depth (0 is the leaf)"
+        )
+    return text
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    # "--pin A B" is read as "--pin A --pin B", which argparse cannot do without swallowing HOST.
+    # "--pin A B" is read as "--pin A --pin B", which argparse cannot do without swallowing HOST;
+    # without --pin they are hosts of the file.
     if rest and (arguments.run is not _check or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments.pins += rest
+    if arguments.run is _check:
+        arguments.hosts = []
+        (arguments.hosts if arguments.pins is None else arguments.pins).extend(rest)
     return arguments
 
 

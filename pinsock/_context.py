@@ -44,6 +44,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from types import EllipsisType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, Union, cast
 
@@ -52,6 +53,7 @@ from OpenSSL import SSL
 from pinsock import _openssl
 from pinsock._engine import (
     HANDSHAKE_FAILURE,
+    Engine,
     MemoryEngine,
     PinSource,
     SocketEngine,
@@ -59,6 +61,7 @@ from pinsock._engine import (
 )
 from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
+from pinsock._reports import PinReport, Reporter
 from pinsock._session import PinnedSession
 from pinsock._socket import PinnedObject, PinnedSocket, overriding
 from pinsock._survey import survey
@@ -304,7 +307,8 @@ class PinnedContext(_SSLContext):
     Args:
         protocol: as for ``ssl.SSLContext``; ``ssl.PROTOCOL_TLS_CLIENT`` by default.
         pins: who the peer must be: a :class:`PinSet`, or pins, for every peer; a :class:`HostPins`,
-            or a mapping from host pattern to pins, by ``server_hostname``; or a callable
+            or a mapping from host pattern to pins, by ``server_hostname``; a :class:`PinFile`; a
+            :class:`TofuStore`; or any callable
             ``(server_hostname) -> PinSet | None``, asked once when a handshake begins (and not
             for sessions that are resumed within it).  ``None``, said explicitly, is no pinning.
 
@@ -345,6 +349,9 @@ class PinnedContext(_SSLContext):
         self._psk_server: Callable[[str | None], bytes] | None = None
         self._psk_hint = b""
         self._statistics = dict.fromkeys(_STATISTICS, 0)
+        self._open: dict[int, weakref.ref[Engine]] = {}
+        #: What tells of mismatches, for the engines.
+        self.reporter = Reporter()
         if self._pins is not None:
             # A server that pins its clients asks for their certificates; and clients do anyway.
             self.verify_mode = ssl.CERT_REQUIRED
@@ -436,6 +443,62 @@ class PinnedContext(_SSLContext):
     def pin_source(self) -> PinSource | None:
         """Return what a handshake that begins now asks for its pins; the engine calls this."""
         return _source(self._pins)
+
+    def connections(self) -> list[PinnedSocket | PinnedObject]:
+        """Return the open pinned connections whose pins are no longer the current ones.
+
+        Those are the connections that were made under other pins than the context has by now (or
+        the pin source that they were wrapped with), or under pins that have expired by now.  New
+        pins do not end them: close them, if they are to be made anew.
+        """
+        engines = [reference() for reference in list(self._open.values())]
+        outdated = [engine.owner for engine in engines if engine is not None and engine.outdated]
+        return [owner for owner in outdated if isinstance(owner, (PinnedSocket, PinnedObject))]
+
+    def opened(self, engine: Engine) -> None:
+        """Remember a connection that is open; the engine calls this."""
+        key = id(engine)
+        # It is gone before its number can be another's.
+        self._open[key] = weakref.ref(engine, functools.partial(self._open.pop, key))
+
+    # What is told of pins ------------------------------------------------------------------------
+
+    @property
+    def report_callback(self) -> Callable[[PinReport], object] | None:
+        """Called with a :class:`PinReport` for every mismatch, and for expired pins.
+
+        Also where pins are report only.  It is called when the handshake has ended, in the thread
+        that made it, before the error is raised; it may make connections of its own, and those are
+        not reported to it.  What it raises is logged, and changes nothing.  It is not called for
+        peers without pins, nor for failures that are no matter of pins.
+        """
+        return self.reporter.callback
+
+    @report_callback.setter
+    def report_callback(self, callback: Callable[[PinReport], object] | None) -> None:
+        if callback is not None and not callable(callback):
+            raise TypeError(f"report_callback is called with a PinReport: {callback!r} cannot be")
+        self.reporter.callback = callback
+
+    @property
+    def pin_expiry_warning(self) -> timedelta | None:
+        """How long before the end of pins a warning is logged, once a day; None: never."""
+        return self.reporter.pin_expiry_warning
+
+    @pin_expiry_warning.setter
+    def pin_expiry_warning(self, before: timedelta | None) -> None:
+        self.reporter.pin_expiry_warning = _warning_time("pin_expiry_warning", before)
+
+    @property
+    def certificate_expiry_warning(self) -> timedelta | None:
+        """How long before the end of a matched certificate a warning is logged; None: never."""
+        return self.reporter.certificate_expiry_warning
+
+    @certificate_expiry_warning.setter
+    def certificate_expiry_warning(self, before: timedelta | None) -> None:
+        self.reporter.certificate_expiry_warning = _warning_time(
+            "certificate_expiry_warning", before
+        )
 
     def wrap_socket(  # type: ignore[override]  # `pins` is one argument more than ssl has
         self,
@@ -1001,6 +1064,14 @@ class PinnedContext(_SSLContext):
 
 for _name in ("options", "verify_flags", "verify_mode", "minimum_version", "maximum_version"):
     setattr(PinnedContext, _name, _native_setting(_name))
+
+
+def _warning_time(name: str, before: timedelta | None) -> timedelta | None:
+    if before is not None and not isinstance(before, timedelta):
+        raise TypeError(f"{name} is a datetime.timedelta or None, not {before!r}")
+    if before is not None and before < timedelta(0):
+        raise ValueError(f"{name} is a time before the end, and not negative: {before}")
+    return before
 
 
 def _check_plain(context: object) -> None:

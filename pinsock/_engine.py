@@ -54,7 +54,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from errno import EBADF, EPIPE
 from hashlib import new, sha256
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from OpenSSL import SSL
 
@@ -90,7 +90,8 @@ from pinsock._openssl import (
     take,
     translate,
 )
-from pinsock._pins import Pin, PinMatch, PinSet
+from pinsock._pins import FirstUse, Pin, PinMatch, PinSet
+from pinsock._reports import Address, PinReport, Reporter, make_report
 from pinsock._session import Binding, PinnedSession
 from pinsock._verdict import CERT_REJECTED, Verdict
 
@@ -138,6 +139,7 @@ class _Context(Protocol):
     """What the engine asks of the context it was made by."""
 
     check_hostname: bool
+    reporter: Reporter
 
     @property
     def verify_mode(self) -> ssl.VerifyMode: ...
@@ -153,6 +155,9 @@ class _Context(Protocol):
 
     def count(self, *events: str) -> None:
         """Count what is named, for ``session_stats``."""
+
+    def opened(self, engine: Engine) -> None:
+        """Remember a connection that is open, for ``connections``."""
 
     def on_servername(self, owner: object, name: str | None) -> int | None:
         """Run the user's ``sni_callback``."""
@@ -453,6 +458,7 @@ class Engine(abc.ABC):
         "_owner",
         "_pins",
         "_refusal",
+        "_reports",
         "_requested",
         "_shut_off",
         "_ssl",
@@ -494,7 +500,9 @@ class Engine(abc.ABC):
         self._deferred = False
         # A certificate was asked for after the handshake, and has not been judged yet.
         self._requested = False
-        self._pins: PinSet | None = None
+        self._pins: PinSet | FirstUse | None = None
+        # What has yet to be told, with its message; never in the middle of an OpenSSL call.
+        self._reports: tuple[tuple[PinReport, str], ...] = ()
         self._verdict: Verdict | None = None
         self._match: PinMatch | None = None
         self._offered: PinnedSession | None = None
@@ -550,6 +558,7 @@ class Engine(abc.ABC):
             OSError: the call failed; as :mod:`ssl` would raise it.
         """
         deadline: float | None = None
+        failure: OSError | None = None
         waited = False
         while True:
             with self._lock:
@@ -569,7 +578,9 @@ class Engine(abc.ABC):
                             self._bios = bios.drain()
                         if self.callback_error is not None and self._complete:
                             self._raise_callback_error()
-                        return result
+                        if not self._requested:
+                            return result
+                        break
                     errno = last_errno()
                     code = ssl_get_error(self._ssl, result)
                     if bios is not None:
@@ -588,11 +599,19 @@ class Engine(abc.ABC):
                     ):
                         return 0
                     else:
-                        raise self._failure(code, result, errno)
+                        failure = self._failure(code, result, errno)
+                        break
                 finally:
                     self._calling = False
             deadline = self._wait(code, deadline, what)
             waited = True
+        self._settle()
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback holds this frame
+        return result
 
     def _interrupted(self, what: str) -> OSError:
         """The error of an operation that another thread has put an end to, as ``ssl`` has it."""
@@ -630,10 +649,13 @@ class Engine(abc.ABC):
             ssl.SSLCertVerificationError: the chain was not verified; as :mod:`ssl` raises it.
             OSError: the handshake failed otherwise; as :mod:`ssl` raises it.
         """
-        # One thread at a time, or another one would wait for bytes that this one has read.
-        with self._writing:
-            if not self._complete:
-                self._shake(what)
+        try:
+            # One thread at a time, or another one would wait for bytes that this one has read.
+            with self._writing:
+                if not self._complete:
+                    self._shake(what)
+        finally:
+            self._tell()
 
     def _shake(self, what: str) -> None:
         self._begin()
@@ -645,11 +667,43 @@ class Engine(abc.ABC):
             self._raise_callback_error()
         with self._lock:
             self._conclude()
+        if isinstance(self._pins, FirstUse):
+            self._pins = self._record(self._pins)
+        with self._lock:
             self._complete = True
             # A client resumes nothing but what it has offered: it need not ask.
             offered = self.server_side or self._offered is not None
             events = ["hits"] if offered and _openssl.resumed(self._ssl) else []
         self._context.count("accept_good" if self.server_side else "connect_good", *events)
+        if self._pins is not None:
+            self._context.opened(self)
+            self._look_ahead(self._pins)
+
+    def _record(self, first: FirstUse) -> PinSet:
+        """Record the key of a peer that was not known, which it has proved to own (rule 8)."""
+        verdict, match = cast(Verdict, self._verdict), cast(PinMatch, self._match)
+        self._match = None
+        try:
+            known = first.record(match.pin)
+        except Exception as error:
+            self._refusal = Engine._unchecked
+            raise PinError(
+                f"the key of {self._peer()} could not be recorded: {error!r}",
+                server_hostname=self.server_hostname,
+            ) from error
+        # Somebody else may have met the peer in the meantime, and seen another key.
+        verdict.hold_to(known)
+        if verdict.mismatched:
+            raise self._refuse_mismatch()
+        self._match = verdict.match
+        return known
+
+    def _look_ahead(self, pins: PinSet) -> None:
+        verdict, match = self._verdict, self._match
+        chain: tuple[bytes, ...] = () if verdict is None else verdict.chain
+        matches = () if match is None else (match, *match.others)
+        matched = [chain[each.depth] for each in matches if each.depth < len(chain)]
+        self._context.reporter.look_ahead(self._peer(), pins, matched)
 
     def _begin(self) -> None:
         """Act one: fix the pins, once."""
@@ -661,21 +715,20 @@ class Engine(abc.ABC):
                 self._begun = True
                 self._context.count("accept" if self.server_side else "connect")
 
-    def _current_pins(self, context: _Context) -> PinSet | None:
+    def _current_pins(self, context: _Context) -> PinSet | FirstUse | None:
         """The pins for this peer, from ``context`` or from the wrap; raises if there have to be."""
         pins = self._look_up(context)
-        if pins is not None and pins.expired(datetime.now(timezone.utc)):
-            when = f"{pins.expires:%Y-%m-%d %H:%M} UTC"
+        if isinstance(pins, PinSet) and pins.expired(datetime.now(timezone.utc)):
+            expired = f"the pins for {self._peer()} expired at {pins.expires:%Y-%m-%d %H:%M} UTC"
             if pins.after_expiry == "reject":
-                raise PinExpiredError(
-                    f"the pins for {self._peer()} expired at {when}: bring in new ones",
-                    server_hostname=self.server_hostname,
-                )
-            _log.warning("the pins for %s expired at %s: unpinned", self._peer(), when)
+                message = f"{expired}: bring in new ones"
+                self._report(pins, "expired", message, enforced=True)
+                raise PinExpiredError(message, server_hostname=self.server_hostname)
+            self._report(pins, "expired", f"{expired}: unpinned", enforced=False)
             pins = None
         return pins
 
-    def _fix_pins(self, pins: PinSet | None) -> None:
+    def _fix_pins(self, pins: PinSet | FirstUse | None) -> None:
         if self._offered is not None and self._offered.binding.pins != pins:
             raise ValueError("Session refers to a different pin set.")
         self._pins = pins
@@ -683,6 +736,13 @@ class Engine(abc.ABC):
         if pins is not None:
             self._verdict = Verdict(pins)
             self._deferred = self._later()
+            if self._deferred and isinstance(pins, FirstUse):
+                self._refusal = Engine._unchecked
+                raise PinError(
+                    "trust on first use needs the client's certificate in the handshake: switch "
+                    "post_handshake_auth off",
+                    server_hostname=self.server_hostname,
+                )
             _openssl.verify_with_pins(self._ssl, post_handshake=self._deferred)
             if self.server_side:
                 # On the connection, and not in the snapshot: this holds after a switch of contexts.
@@ -692,7 +752,7 @@ class Engine(abc.ABC):
         """Whether the client is asked for its certificate after the handshake, if ever."""
         return self.server_side and self._context.post_handshake_auth
 
-    def _look_up(self, context: _Context) -> PinSet | None:
+    def _look_up(self, context: _Context) -> PinSet | FirstUse | None:
         source = context.pin_source() if self._override is None else self._override[0]
         if source is None:
             return None
@@ -706,7 +766,7 @@ class Engine(abc.ABC):
                 f"the pin source failed for {self._peer()}: {error!r}",
                 server_hostname=self.server_hostname,
             ) from error
-        if pins is not None and not isinstance(pins, PinSet):
+        if pins is not None and not isinstance(pins, (PinSet, FirstUse)):
             raise PinError(
                 f"the pin source gave {type(pins).__name__!r} for {self._peer()}: "
                 "it has to return a PinSet or None",
@@ -731,7 +791,8 @@ class Engine(abc.ABC):
         """The error to raise for a handshake that ended with ``error``."""
         verdict = self._verdict
         if verdict is not None and verdict.mismatched and verdict.pins.enforce:
-            self._refusal = Engine._mismatch
+            if self._refusal is not Engine._mismatch:
+                return self._refuse_mismatch()
         elif isinstance(error, ssl.SSLCertVerificationError):
             self._refusal = Engine._unverified
         elif (
@@ -758,14 +819,71 @@ class Engine(abc.ABC):
 
     def _mismatch(self) -> OSError:
         verdict = cast(Verdict, self._verdict)
+        pins = verdict.pins
         return PinMismatchError(
             self._peer(),
             positions=_describe(verdict.chain),
-            expected={
-                position: tuple(map(str, pins)) for position, pins in verdict.pins.positions.items()
-            },
+            expected={position: tuple(map(str, some)) for position, some in pins.positions.items()},
             server_hostname=self.server_hostname,
+            first_seen=pins.first_seen if isinstance(pins, PinSet) else None,
         )
+
+    def _refuse_mismatch(self) -> OSError:
+        """Refuse for good, and have it told, once."""
+        self._refusal = Engine._mismatch
+        self._report_mismatch(
+            f"refused: the certificate chain of {self._peer()} does not match its pins"
+        )
+        return self._mismatch()  # which has the details
+
+    # What is told --------------------------------------------------------------------------------
+
+    def _report_mismatch(self, message: str) -> None:
+        verdict = cast(Verdict, self._verdict)
+        if isinstance(verdict.pins, PinSet):  # what is learned at the first use has no pins
+            self._report(verdict.pins, "mismatch", message, enforced=verdict.pins.enforce)
+
+    def _report(
+        self,
+        pins: PinSet,
+        reason: Literal["mismatch", "expired"],
+        message: str,
+        *,
+        enforced: bool,
+    ) -> None:
+        """Have something told when the OpenSSL call that is under way has ended."""
+        verified = () if self._verdict is None else self._verdict.chain
+        with self._lock:
+            sent = _openssl.unverified_chain(self._ssl, server_side=self.server_side)
+        report = make_report(
+            pins,
+            reason=reason,
+            enforced=enforced,
+            server_side=self.server_side,
+            host=self.server_hostname,
+            address=self._address(),
+            verified=verified,
+            unverified=sent,
+        )
+        self._reports += ((report, message),)
+
+    def _tell(self) -> None:
+        while self._reports:
+            (report, message), *rest = self._reports
+            self._reports = tuple(rest)
+            try:
+                self._context.reporter.tell(report, message)
+            except Exception as error:
+                # Audit hooks may put an end to things.
+                self._refusal = Engine._unchecked
+                raise PinError(
+                    f"an audit hook refused {self._peer()}: {error!r}",
+                    server_hostname=self.server_hostname,
+                ) from error
+
+    def _address(self) -> Address | None:
+        """The peer's address, if it is known."""
+        return None
 
     def _raise_callback_error(self) -> None:
         error, self.callback_error = self.callback_error, None
@@ -815,7 +933,7 @@ class Engine(abc.ABC):
             return False
         self._match = verdict.match
         if self._match is None:
-            _log.warning("report only: %s", self._mismatch())
+            self._report_mismatch(f"report only: {self._mismatch()}")
         return True
 
     # After the handshake (TLS 1.3) ---------------------------------------------------------------
@@ -848,8 +966,12 @@ class Engine(abc.ABC):
 
     def _settle(self) -> None:
         """Take note of the answer, if it has come, and with the proof that the key is owned."""
-        if self._requested and not _openssl.in_handshake(self._ssl) and self._judged():
-            self._requested = False
+        if self._requested:
+            with self._lock:
+                if not _openssl.in_handshake(self._ssl) and self._judged():
+                    self._requested = False
+        if self._reports and self._complete and not self._calling:
+            self._tell()
 
     # Data ----------------------------------------------------------------------------------------
 
@@ -946,6 +1068,17 @@ class Engine(abc.ABC):
         return self._owner() if self._owner is not None else None
 
     @property
+    def outdated(self) -> bool:
+        """Whether a handshake that begins now would be held to other pins."""
+        if not isinstance(self._pins, PinSet) or self._closed or self.owner is None:
+            return False
+        try:
+            pins = self._look_up(self._context)
+        except PinError:
+            return True
+        return pins != self._pins or self._pins.expired(datetime.now(timezone.utc))
+
+    @property
     def begun(self) -> bool:
         """Whether the handshake has begun."""
         return self._begun
@@ -953,8 +1086,7 @@ class Engine(abc.ABC):
     @property
     def pin_match(self) -> PinMatch | None:
         """Where the chain matched; None before the handshake's end (rule 8)."""
-        with self._lock:
-            self._settle()
+        self._settle()
         return self._match
 
     @property
@@ -1060,8 +1192,8 @@ class Engine(abc.ABC):
         """The peer's leaf: a dictionary, empty if it was not verified, or DER."""
         if not self._complete:
             raise ValueError("handshake not done yet")
+        self._settle()
         with self._lock:
-            self._settle()
             der = None if self._unknown() else _openssl.peer_certificate(self._ssl)
         if der is None or binary_form:
             return der
@@ -1073,8 +1205,8 @@ class Engine(abc.ABC):
         """The path that was verified, leaf first; what was sent, if nothing was verified."""
         if self._pins is None and self._context.verify_mode == ssl.CERT_NONE:
             return self.get_unverified_chain()
+        self._settle()
         with self._lock:
-            self._settle()
             chain = [] if self._unknown() else _openssl.verified_chain(self._ssl)
         return [_Certificate(der) for der in chain] or None
 
@@ -1220,6 +1352,13 @@ class SocketEngine(Engine):
         if arrival is None:
             _openssl.use_descriptor(connection, sock.fileno())
         super().__init__(connection, context, wrapping, arrival, hello)
+
+    def _address(self) -> Address | None:
+        sock = self._socket()
+        try:
+            return None if sock is None else cast("Address", sock.getpeername())
+        except OSError:
+            return None
 
     def do_handshake(self, what: str = "handshake") -> None:
         """Shake hands, the descriptor in non-blocking mode from here on."""

@@ -100,10 +100,12 @@ class PinMismatchError(PinError):
     Attributes:
         positions: what the peer presented and OpenSSL verified, leaf first.
         expected: for each position of the pin set, the pins that would have matched, as text.
+        first_seen: when the peer was first seen with those, if they were learned from itself.
     """
 
     positions: tuple[ChainPosition, ...]
     expected: Mapping[str | int, tuple[str, ...]]
+    first_seen: datetime | None
 
     _reason = "PIN_MISMATCH"
 
@@ -114,6 +116,7 @@ class PinMismatchError(PinError):
         positions: tuple[ChainPosition, ...],
         expected: Mapping[str | int, tuple[str, ...]],
         server_hostname: str | None = None,
+        first_seen: datetime | None = None,
     ) -> None:
         lines = [f"the certificate chain of {peer} does not match its pins", "verified chain:"]
         lines += [str(position) for position in positions]
@@ -121,10 +124,13 @@ class PinMismatchError(PinError):
         for name, pins in expected.items():
             where = f"depth {name}" if isinstance(name, int) else name
             lines += [f"  {where}: {pin}" for pin in pins]
+        if first_seen is not None:
+            lines.append(f"known by these since its first use, {first_seen:%Y-%m-%d %H:%M:%S} UTC")
         lines.append("if the peer's key was changed on purpose, add its new pin; if not, beware")
         super().__init__("\n".join(lines), server_hostname=server_hostname)
         self.positions = positions
         self.expected = dict(expected)
+        self.first_seen = first_seen
 
 
 class PinExpiredError(PinError):

@@ -13,12 +13,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Literal, TypeVar, Union
 
 from pinsock._errors import PinSyntaxError, UnpinnedPeerError
 from pinsock._pins import POSITIONS, PinSet, PinsLike, as_pin_set
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from pinsock._foreign import Found
 
 __all__ = [
     "HostPins",
@@ -215,6 +220,73 @@ class HostPins:
                 raise ValueError(f"{given!r} is {pattern!r} again: merge the two")
             patterns[pattern] = as_pin_set(pins)
         self._patterns = MappingProxyType(patterns)
+
+    @classmethod
+    def from_android(cls, xml: str | bytes, *, unpinned: Unpinned = "reject") -> Self:
+        """Read Android's network security configuration.
+
+        Pins end at the beginning of their ``expiration`` (UTC), and are not looked at after that.
+
+        Args:
+            xml: the file's contents.  A document type declaration, and with it every entity bomb,
+                is refused.
+            unpinned: as for :class:`HostPins`; Android allows.
+
+        Raises:
+            PinSyntaxError: it cannot be read.
+            ValueError: it says what cannot be carried over, such as ``overridePins``.
+        """
+        from pinsock import _foreign  # few programs read the formats of others
+
+        return cls._of_found(_foreign.read_android(xml), unpinned)
+
+    @classmethod
+    def from_okhttp(
+        cls,
+        pins: Mapping[str, str | Iterable[str]] | Iterable[tuple[str, ...]],
+        *,
+        unpinned: Unpinned = "reject",
+    ) -> Self:
+        """Read the pins of an OkHttp ``CertificatePinner``.
+
+        OkHttp accepts a pin of any pattern that matches the host, where we take the pattern that
+        says most; so each gets the pins of the wider ones as well.
+
+        Args:
+            pins: by pattern; or tuples of a pattern and its pins, as ``Builder.add`` takes them.
+            unpinned: as for :class:`HostPins`; OkHttp allows.
+
+        Raises:
+            PinSyntaxError: a pattern or a pin cannot be read; ``sha1/`` is refused.
+        """
+        from pinsock import _foreign  # as above
+
+        return cls._of_found(_foreign.read_okhttp(pins), unpinned)
+
+    @classmethod
+    def from_trustkit(
+        cls, config: Mapping[str, object] | bytes | str, *, unpinned: Unpinned = "reject"
+    ) -> Self:
+        """Read the configuration of TrustKit.
+
+        Pins end at the beginning of their ``TSKExpirationDate`` (UTC), and are not looked at after
+        that.
+
+        Args:
+            config: the dictionary, or the contents of a property list that has it.
+            unpinned: as for :class:`HostPins`; TrustKit allows.
+
+        Raises:
+            PinSyntaxError: it cannot be read.
+            ValueError: it says what cannot be carried over, such as additional trust anchors.
+        """
+        from pinsock import _foreign  # as above
+
+        return cls._of_found(_foreign.read_trustkit(config), unpinned)
+
+    @classmethod
+    def _of_found(cls, found: Mapping[str, Found], unpinned: Unpinned) -> Self:
+        return cls({name: PinSet.of(each) for name, each in found.items()}, unpinned=unpinned)
 
     @property
     def patterns(self) -> Mapping[str, PinSet]:

@@ -11,11 +11,11 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import ItemsView, Iterable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeVar, Union, cast, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar, Union, cast, overload
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -24,7 +24,21 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pinsock import _chain
 from pinsock._errors import PinSyntaxError
 
-__all__ = ["Kind", "Pin", "PinMatch", "PinSet", "PinsLike", "Position", "as_pin_set"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from pinsock._foreign import Found
+
+__all__ = [
+    "FirstUse",
+    "Kind",
+    "Pin",
+    "PinMatch",
+    "PinSet",
+    "PinsLike",
+    "Position",
+    "as_pin_set",
+]
 
 Kind = Literal["spki", "cert"]
 Algorithm = Literal["sha256", "sha384", "sha512"]
@@ -405,6 +419,8 @@ class PinSet:
         expires: when these pins end: an aware datetime, or a date (to the end of that day, UTC).
         after_expiry: ``"reject"``: past ``expires`` every connection is refused with
             :exc:`PinExpiredError`; ``"unpin"``: the pins are no longer looked at, which is logged.
+        first_seen: when the pins were learned from the peer itself, an aware datetime; None if they
+            were not.  Errors show it; nothing depends on it.
 
     Raises:
         ValueError: no pins, an unknown position, or switches that do not go together.
@@ -416,6 +432,7 @@ class PinSet:
     enforce: bool
     expires: datetime | None
     after_expiry: Literal["reject", "unpin"]
+    first_seen: datetime | None = field(compare=False)
     # Neither the order of positions nor that of alternatives means anything, so values compare
     # without it; messages keep the order the author wrote.
     _unordered: frozenset[tuple[Position, frozenset[Pin]]]
@@ -432,6 +449,7 @@ class PinSet:
         enforce: bool = True,
         expires: datetime | date | None = None,
         after_expiry: Literal["reject", "unpin"] = "reject",
+        first_seen: datetime | None = None,
     ) -> None: ...
 
     @overload
@@ -444,6 +462,7 @@ class PinSet:
         enforce: bool = True,
         expires: datetime | date | None = None,
         after_expiry: Literal["reject", "unpin"] = "reject",
+        first_seen: datetime | None = None,
     ) -> None: ...
 
     def __init__(
@@ -455,6 +474,7 @@ class PinSet:
         enforce: bool = True,
         expires: datetime | date | None = None,
         after_expiry: Literal["reject", "unpin"] = "reject",
+        first_seen: datetime | None = None,
     ) -> None:
         _choose("trust", trust, "ca", "pins")
         _choose("after_expiry", after_expiry, "reject", "unpin")
@@ -477,12 +497,69 @@ class PinSet:
             "enforce": enforce,
             "expires": _read_expires(expires),
             "after_expiry": after_expiry,
+            "first_seen": None if first_seen is None else _in_utc("first_seen", first_seen),
             "_unordered": frozenset((position, frozenset(some)) for position, some in named),
             "_pins": tuple(named),
             "_indexes": tuple((position, _index(some)) for position, some in named),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_tlsa(cls, records: object) -> Self:
+        """Make a pin set of the TLSA records of a service (RFC 6698, RFC 7671).
+
+        A certificate usage of PKIX-TA or DANE-TA (0, 2) is a pin at position ``"ca"``, PKIX-EE or
+        DANE-EE (1, 3) one at ``"leaf"``, both together at ``"any"``; PKIX is ``trust="ca"``, DANE
+        ``trust="pins"``.  With DANE-EE alone ``check_expiry`` is False (RFC 7671 section 5.1); for
+        that usage names are not to be checked either, which is for the context to say.
+
+        Nothing here knows whether the records were signed: DNSSEC is the resolver's business.
+
+        Args:
+            records: one record or several: text as in a zone file (``"3 1 1 0D2A..."``), the bytes
+                of the record, a tuple of its four fields, or an object that has them as
+                ``usage``, ``selector``, ``mtype`` and ``cert``.
+
+        Raises:
+            PinSyntaxError: a text is no TLSA record.
+            ValueError: none can be used, or they mix PKIX and DANE usages.
+        """
+        from pinsock import _foreign  # few programs read the formats of others
+
+        return cls.of(_foreign.read_tlsa(records))
+
+    @classmethod
+    def from_hpkp(cls, header: str, received: datetime | None = None) -> Self:
+        """Make a pin set of an HPKP header (RFC 7469 section 2.1).
+
+        The pins hold for ``max-age`` seconds, and are not looked at after that.
+
+        Args:
+            header: the value of ``Public-Key-Pins``, or the whole line; of a line with
+                ``Public-Key-Pins-Report-Only`` a set is made that reports only.
+            received: when, an aware datetime; now, if left out.
+
+        Raises:
+            PinSyntaxError: the header cannot be read.
+            ValueError: it has no pins, or says to forget them.
+        """
+        received = datetime.now(timezone.utc) if received is None else _in_utc("received", received)
+        from pinsock import _foreign  # as above
+
+        return cls.of(_foreign.read_hpkp(header, received))
+
+    @classmethod
+    def of(cls, found: Found) -> Self:
+        """Make a pin set of what was found in another format; not for users."""
+        return cls(
+            {found.position: found.pins},
+            trust=found.trust,
+            check_expiry=found.check_expiry,
+            enforce=found.enforce,
+            expires=found.expires,
+            after_expiry=found.after_expiry,
+        )
 
     @property
     def positions(self) -> Mapping[Position, tuple[Pin, ...]]:
@@ -523,21 +600,28 @@ class PinSet:
             "enforce": (self.enforce, True),
             "expires": (self.expires, None),
             "after_expiry": (self.after_expiry, "reject"),
+            "first_seen": (self.first_seen, None),
         }
         said = "".join(f", {name}={v!r}" for name, (v, default) in options.items() if v != default)
         return f"PinSet({pins!r}{said})"
+
+
+def _in_utc(name: str, moment: datetime) -> datetime:
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name} is an aware datetime, not {type(moment).__name__}")
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise ValueError(f"{name} has no time zone: add tzinfo=timezone.utc, or give a date")
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError(f"{name} is beyond the calendar: {moment}") from None
 
 
 def _read_expires(expires: datetime | date | None) -> datetime | None:
     if expires is None:
         return None
     if isinstance(expires, datetime):
-        if expires.tzinfo is None or expires.utcoffset() is None:
-            raise ValueError("expires has no time zone: add tzinfo=timezone.utc, or give a date")
-        try:
-            return expires.astimezone(timezone.utc)
-        except OverflowError:
-            raise ValueError(f"expires is beyond the calendar: {expires}") from None
+        return _in_utc("expires", expires)
     if isinstance(expires, date):
         if expires == date.max:
             raise ValueError(f"expires is beyond the calendar: {expires}; leave it out")
@@ -560,6 +644,33 @@ def _match_position(
             if digest is not None and digest in pins:
                 return PinMatch(depth, pins[digest], position)
     return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstUse:
+    """Stands where a :class:`PinSet` would, for a peer that is not known yet: any leaf will do.
+
+    It is judged as pins for the leaf would be, and so nothing is forgiven for its sake that those
+    would not be forgiven for.
+
+    Attributes:
+        trust: as for ``PinSet``.
+        check_expiry: as for ``PinSet``.
+        record: called when the handshake is complete and before a byte of data passes, with the
+            pin of the leaf; returns what the peer is held to from there on, which is not the same
+            pin if somebody else was faster.
+    """
+
+    trust: Literal["ca", "pins"]
+    check_expiry: bool
+    record: Callable[[Pin], PinSet]
+    enforce: ClassVar[bool] = True
+    positions: ClassVar[Mapping[Position, tuple[Pin, ...]]] = MappingProxyType({})
+
+    def match(self, chain: Sequence[bytes]) -> PinMatch | None:
+        """Match the leaf, whatever its key is; None if that cannot be read."""
+        digest = _digest(chain[0], "spki", "sha256")
+        return None if digest is None else PinMatch(0, Pin("spki", "sha256", digest), "leaf")
 
 
 def as_pin_set(pins: object) -> PinSet:

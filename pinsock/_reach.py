@@ -28,6 +28,7 @@ from pinsock import (
 )
 from pinsock._hosts import canonical_host
 from pinsock._pins import Position
+from pinsock._starttls import DEFAULT_PORTS, StartTLSError, start_tls
 
 __all__ = [
     "NAMED",
@@ -80,10 +81,10 @@ _HOST_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>[^:]*))?"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect to."""
+    """Where to connect to; the port is None if it was not said."""
 
     host: str
-    port: int
+    port: int | None
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -91,7 +92,7 @@ class Target:
         if "/" in text:
             raise argparse.ArgumentTypeError(f"{text!r} is a URL or a path: give HOST[:PORT] alone")
         try:
-            return cls(str(ipaddress.IPv6Address(text)), 443)
+            return cls(str(ipaddress.IPv6Address(text)), None)
         except ValueError:
             pass
         match = _HOST_PORT.fullmatch(text)
@@ -108,7 +109,11 @@ class Target:
                     f"{host[1:-1]!r} is not an IPv6 address: brackets are for those alone"
                 ) from None
         read_name(host)
-        return cls(host, 443 if match["port"] is None else read_port(match["port"]))
+        return cls(host, None if match["port"] is None else read_port(match["port"]))
+
+    def at(self, port: int) -> Target:
+        """The same, at ``port`` if none was said."""
+        return self if self.port is not None else Target(self.host, port)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -144,18 +149,28 @@ def read_timeout(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """How to reach a server: the target, the name to ask for, and how long to wait."""
+    """How to reach a server.
+
+    Attributes:
+        target: where it is.
+        servername: the name to ask for.
+        timeout: seconds for each step.
+        starttls: the protocol in which to ask for TLS first, if any.
+    """
 
     target: Target
     servername: str
     timeout: float
+    starttls: str | None = None
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Line:
-        target: Target = arguments.target
+    def to(cls, target: Target, arguments: argparse.Namespace, port: int | None = None) -> Line:
+        """Make a line to a target; without a port it is ``port``, or the protocol's own."""
+        starttls: str | None = arguments.starttls
+        default = 443 if starttls is None else DEFAULT_PORTS[starttls]
         # The zone of a link-local address says which interface to use, and is no part of the name.
         servername: str = arguments.servername or target.host.partition("%")[0]
-        return cls(target, servername, arguments.timeout)
+        return cls(target.at(port or default), servername, arguments.timeout, starttls)
 
     @contextmanager
     def connect(self, context: PinnedContext) -> Iterator[PinnedSocket]:
@@ -165,12 +180,13 @@ class Line:
         """
         try:
             raw = socket.create_connection(
-                (self.target.host, self.target.port), timeout=self.timeout
+                (self.target.host, self.target.port or 443), timeout=self.timeout
             )
         except OSError as error:
             raise Mistake(self._why_unreachable(error)) from None
         with raw:
             try:
+                self._ask_for_tls(raw)
                 # Made separately, the handshake fails on a connection that was reset before it
                 # began; wrap_socket takes such a one for a socket that is yet to be connected.
                 with context.wrap_socket(
@@ -181,6 +197,20 @@ class Line:
                 raise
             except OSError as error:
                 raise Mistake(self._why_no_handshake(error)) from None
+
+    def _ask_for_tls(self, raw: socket.socket) -> None:
+        if self.starttls is None:
+            return
+        try:
+            start_tls(raw, self.starttls, self.servername)
+        except StartTLSError as error:
+            raise Mistake(f"{self.target}: {error}") from None
+        except TimeoutError:
+            raise Mistake(
+                f"{self.target} accepted the connection but did not let TLS begin within "
+                f"{self.timeout:g} seconds: check that the port speaks {self.starttls}, or give a "
+                "longer --timeout"
+            ) from None
 
     @property
     def _hung_up(self) -> str:
@@ -214,7 +244,7 @@ class Line:
             )
         reason = getattr(error, "reason", None) or ""
         if reason in _NOT_TLS:
-            return f"{target} does not speak TLS: check the port (STARTTLS is not supported)"
+            return f"{target} does not speak TLS: check the port, or give --starttls PROTOCOL"
         if not isinstance(error, ssl.SSLError) or isinstance(
             error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)
         ):

@@ -20,7 +20,7 @@ from pinsock._der import SEQUENCE, Value, element, whole
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from pinsock._pins import PinMatch, PinSet
+    from pinsock._pins import FirstUse, PinMatch, PinSet
 
 __all__ = ["Binding", "PinnedSession"]
 
@@ -41,7 +41,7 @@ class Binding(NamedTuple):
 
     context: object
     server_hostname: str | None
-    pins: PinSet | None
+    pins: PinSet | FirstUse | None
     match: PinMatch | None
     verification: Hashable
 

@@ -33,7 +33,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from pinsock import _chain
-from pinsock._pins import PinMatch, PinSet
+from pinsock._pins import FirstUse, PinMatch, PinSet
 
 __all__ = ["Verdict"]
 
@@ -85,8 +85,8 @@ class Verdict:
         "pins",
     )
 
-    def __init__(self, pins: PinSet, now: datetime | None = None) -> None:
-        self.pins = pins
+    def __init__(self, pins: PinSet | FirstUse, now: datetime | None = None) -> None:
+        self.pins: PinSet | FirstUse = pins
         self._now = now
         self._forgivable = frozenset[int]()
         if pins.trust == "pins":
@@ -103,6 +103,12 @@ class Verdict:
     def accepted(self) -> bool:
         """Everything held, to the last event seen; False before the leaf's event."""
         return not self._refusal and bool(self.chain)
+
+    def hold_to(self, pins: PinSet) -> None:
+        """Judge the chain, which was accepted, by other pins: those that first use has led to."""
+        self.pins = pins
+        self.match = pins.match(self.chain)
+        self.mismatched = self.match is None
 
     def event(self, depth: int, error: int, certificate: bytes) -> int:
         """Take one verify event.

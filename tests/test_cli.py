@@ -517,7 +517,7 @@ def test_a_file_that_cannot_be_opened_is_named(
 )
 def test_targets_are_read(text: str, host: str, port: int, shown: str) -> None:
     """A host, with or without a port; an IPv6 address bare or in brackets."""
-    target = _reach.Target.parse(text)
+    target = _reach.Target.parse(text).at(443)
     assert (target.host, target.port, str(target)) == (host, port, shown)
 
 
@@ -562,7 +562,7 @@ def test_wrong_timeouts_are_named(capsys: Capture, seconds: str) -> None:
         (["pin"], "FILE"),
         (["show", "a", "b"], "unrecognized arguments: b"),
         (["show"], "HOST[:PORT]"),
-        (["check", "localhost"], "--pin"),
+        (["check"], "HOST[:PORT]|FILE"),
         (["check", "localhost", "--pin", "x", "--wrong"], "unrecognized arguments: --wrong"),
         (["demo", "--loud"], "unrecognized arguments: --loud"),
         (["pin", "--algorithm", "md5", "f"], "invalid choice: 'md5'"),
@@ -1092,7 +1092,7 @@ def test_a_peer_that_does_not_speak_tls_is_named(
     with listening(greet) as port:
         said = complaint(capsys, 1, *command, f"127.0.0.1:{port}")
     assert said == (
-        f"127.0.0.1:{port} does not speak TLS: check the port (STARTTLS is not supported)"
+        f"127.0.0.1:{port} does not speak TLS: check the port, or give --starttls PROTOCOL"
     )
 
 

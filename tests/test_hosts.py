@@ -7,6 +7,7 @@ import copy
 import ipaddress
 import pickle
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from typing import Literal
 
 import pytest
@@ -536,3 +537,64 @@ def test_repr_is_short() -> None:
     """repr leaves out what is as it would be anyway."""
     assert repr(HostPins({})) == "HostPins({})"
     assert repr(HostPins({}, unpinned="allow")) == "HostPins({}, unpinned='allow')"
+
+
+# What others write -------------------------------------------------------------------------------
+
+DIGEST = TEXT.partition("/")[2]
+
+
+def test_androids_configuration_is_read() -> None:
+    """Domains with subdomains become patterns, the expiration an end that unpins."""
+    xml = (
+        '<network-security-config><domain-config><domain includeSubdomains="true">a.example'
+        '</domain><domain>b.example</domain><pin-set expiration="2030-01-02">'
+        f'<pin digest="SHA-256">{DIGEST}</pin></pin-set></domain-config></network-security-config>'
+    )
+    end = datetime(2030, 1, 2, tzinfo=timezone.utc)
+    pins = PinSet(TEXT, expires=end, after_expiry="unpin")
+    assert HostPins.from_android(xml) == HostPins({"**.a.example": pins, "b.example": pins})
+    assert HostPins.from_android(xml.encode(), unpinned="allow")("c.example") is None
+
+
+def test_an_entity_bomb_is_refused() -> None:
+    """A document type declaration is the end of it, in either XML."""
+    bomb = (
+        '<!DOCTYPE b [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>'
+        "<network-security-config>&b;</network-security-config>"
+    )
+    with pytest.raises(PinSyntaxError):
+        HostPins.from_android(bomb)
+    with pytest.raises(PinSyntaxError):
+        HostPins.from_trustkit(
+            '<!DOCTYPE plist [<!ENTITY a "a">]><plist><dict><key>&a;</key><true/></dict></plist>'
+        )
+
+
+def test_okhttps_pins_are_read() -> None:
+    """A host has the pins of every pattern that matches it, as with OkHttp."""
+    other = str(TWO.positions["any"][0])
+    pins = HostPins.from_okhttp({"a.example.com": TEXT, "**.example.com": [other]})
+    assert pins("a.example.com") == PinSet([TEXT, other])
+    assert pins("b.example.com") == TWO
+    again = HostPins.from_okhttp(
+        [("a.example.com", TEXT), ("**.example.com", other)], unpinned="allow"
+    )
+    assert again("c.example") is None
+    assert again.patterns == pins.patterns
+
+
+def test_trustkits_configuration_is_read() -> None:
+    """Domains with subdomains become patterns; what is not enforced is report only."""
+    config = {
+        "TSKPinnedDomains": {
+            "a.example": {
+                "TSKPublicKeyHashes": [DIGEST],
+                "TSKIncludeSubdomains": True,
+                "TSKEnforcePinning": False,
+            }
+        }
+    }
+    assert HostPins.from_trustkit(config, unpinned="allow") == HostPins(
+        {"**.a.example": PinSet(TEXT, enforce=False, after_expiry="unpin")}, unpinned="allow"
+    )

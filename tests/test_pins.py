@@ -880,3 +880,78 @@ def test_as_pin_set() -> None:
     assert as_pin_set({"leaf": ONE}) == PinSet({"leaf": ONE})
     with pytest.raises(TypeError):
         as_pin_set(None)
+
+
+# What others write -------------------------------------------------------------------------------
+
+
+def test_tlsa_records_make_a_pin_set() -> None:
+    """Usage, selector and matching type become trust, kind and position (RFC 6698, RFC 7671)."""
+    key, certificate = b"\x01" * 32, b"\x02" * 64
+    assert PinSet.from_tlsa(f"3 1 1 {key.hex()}") == PinSet(
+        {"leaf": Pin("spki", "sha256", key)}, trust="pins", check_expiry=False
+    )
+    assert PinSet.from_tlsa([(0, 0, 2, certificate)]) == PinSet(
+        {"ca": Pin("cert", "sha512", certificate)}
+    )
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("selector", [0, 1])
+@pytest.mark.parametrize("matching", [0, 1, 2])
+def test_a_tlsa_record_matches_the_certificate_that_it_was_made_of(
+    depth: int, selector: int, matching: int
+) -> None:
+    """Whatever it says of it, and however: full data, too."""
+    chain = make_chain(3)
+    data = chain.ders[depth]
+    if selector:
+        data = chain.certificates[depth].public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+    data = [data, hashlib.sha256(data).digest(), hashlib.sha512(data).digest()][matching]
+    pins = PinSet.from_tlsa([(2 if depth else 3, selector, matching, data)])
+    match = pins.match(chain.ders)
+    assert match is not None
+    assert match.depth == depth
+    assert pins.match(make_chain(3, pool=9).ders) is None
+
+
+def test_an_hpkp_header_makes_a_pin_set() -> None:
+    """The pins hold for max-age seconds from when the header was received (RFC 7469)."""
+    digest = base64.b64encode(b"\x01" * 32).decode()
+    header = f'pin-sha256="{digest}"; max-age=3600; includeSubDomains'
+    received = datetime(2027, 1, 1, tzinfo=timezone(timedelta(hours=2)))
+    assert PinSet.from_hpkp(header, received) == PinSet(
+        Pin("spki", "sha256", b"\x01" * 32),
+        expires=datetime(2026, 12, 31, 23, tzinfo=UTC),
+        after_expiry="unpin",
+    )
+    before = datetime.now(UTC)
+    now = PinSet.from_hpkp(f"Public-Key-Pins: {header}").expires
+    assert now is not None
+    assert before <= now - timedelta(hours=1) <= datetime.now(UTC)
+    report = PinSet.from_hpkp(f"Public-Key-Pins-Report-Only: {header}", received)
+    assert not report.enforce
+
+
+def test_when_a_header_was_received_has_a_time_zone() -> None:
+    """A moment without one, or something else, is refused."""
+    with pytest.raises(ValueError, match="received has no time zone"):
+        PinSet.from_hpkp("max-age=1", datetime(2030, 1, 1))  # noqa: DTZ001  # the mistake is the test
+    with pytest.raises(TypeError, match="received is an aware datetime, not date"):
+        PinSet.from_hpkp("max-age=1", date(2030, 1, 1))  # type: ignore[arg-type]  # that is it
+
+
+def test_when_pins_were_first_seen_changes_nothing() -> None:
+    """It is shown, and neither compared nor matched."""
+    seen = datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=1)))
+    pins = PinSet(ONE, first_seen=seen)
+    assert pins.first_seen == seen
+    assert pins.first_seen.tzinfo is UTC
+    assert pins == PinSet(ONE)
+    assert hash(pins) == hash(PinSet(ONE))
+    assert "first_seen=datetime" in repr(pins)
+    assert pickle.loads(pickle.dumps(pins)).first_seen == seen
+    with pytest.raises(TypeError, match="first_seen is an aware datetime, not date"):
+        untyped_pin_set(ONE, first_seen=date(2030, 1, 1))

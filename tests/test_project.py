@@ -12,6 +12,7 @@ import importlib.metadata
 import io
 import os
 import re
+import socket
 import socketserver
 import ssl
 import subprocess
@@ -40,6 +41,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pinsock import Pin
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "pinsock"
 README = ROOT / "README.rst"
@@ -66,7 +69,7 @@ LAYERS = (
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
-PURE = ("_pins", "_hosts", "_chain", "_der", "_hello", "_session", "_verdict")
+PURE = ("_pins", "_hosts", "_lines", "_foreign", "_chain", "_der", "_hello", "_session", "_verdict")
 MAY_TOUCH_PRIVATE_OPENSSL = ("_openssl",)
 MAY_TOUCH_PRIVATE_SSL = ("_engine", "_context", "_socket")
 MAY_SAY_ANY = ("_openssl",)
@@ -522,6 +525,9 @@ def write_readme_files(directory: Path) -> None:
         "client.key": key_pem("client"),
     }.items():
         (directory / name).write_bytes(content)
+    pin = Pin.from_certificate(leaf)
+    hosts = ("**.example.com", "**.example.org", "**.example.net")
+    (directory / "pins.txt").write_text("".join(f"{host} leaf {pin}\n" for host in hosts))
 
 
 class _Greeter(socketserver.StreamRequestHandler):
@@ -593,6 +599,51 @@ exec(compile(sys.stdin.read(), readme, "exec"), {"__name__": "__main__"})
 """
 
 
+def walkthrough() -> list[str]:
+    """The commands of the README's section on operations, in their order."""
+    _, heading, rest = readme().partition("\nOperations\n====")
+    assert heading, "the README has no section called Operations"
+    section, _, _ = rest.partition("\n====")
+    return re.findall(r"^    (\S.*)$", section, re.MULTILINE)
+
+
+def test_readme_operations_can_be_followed(tmp_path: Path) -> None:
+    """Pin, deploy, renew, rotate, retire: each command succeeds, in one shell."""
+    commands = walkthrough()
+    assert len(commands) > 10
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    # The command itself says when a server that it starts can be reached.
+    ready = (
+        "import socket, sys\n"
+        "while True:\n"
+        "    try:\n"
+        "        socket.create_connection(('127.0.0.1', int(sys.argv[1])), 10).close()\n"
+        "        break\n"
+        "    except ConnectionRefusedError:\n"
+        "        pass\n"
+    )
+    stop = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"
+    script = ["set -e", stop, 'python() { "$PYTHON" "$@"; }']
+    for command in commands:
+        script.append(command.replace("8443", port))
+        if command.endswith("&"):
+            script.append(f'"$PYTHON" -c "$READY" {port}')
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "READY": ready},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("depth 0 (leaf)") == 3
+    assert "nothing that will hurt" in done.stdout
+    assert "mismatch" in done.stdout
+
+
 def run_examples(code: str, name: Path, directory: Path) -> subprocess.CompletedProcess[str]:
     write_readme_files(directory)
     with loopback_server(directory) as port:
@@ -613,9 +664,9 @@ def test_readme_examples_run(tmp_path: Path) -> None:
 
     A server on loopback answers for every host name and port, with a chain leaf <- intermediate <-
     root that the examples' process trusts, for example.com, .org, .net, their subdomains and
-    localhost.  In the directory they run in are ca.pem, server.pem, server.der, server.key,
-    server-chain.pem, client.pem and client.key.  The keys never change: their pins are in
-    ``test_readme_pins_do_not_change``, for use in the README.
+    localhost.  In the directory they run in are pins.txt, ca.pem, server.pem, server.der,
+    server.key, server-chain.pem, client.pem and client.key.  The keys never change: their pins are
+    in ``test_readme_pins_do_not_change``, for use in the README.
     """
     text = readme()
     # One program with each example on its own lines, so that a traceback points into the README.

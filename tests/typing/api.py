@@ -11,7 +11,7 @@ import pickle
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -24,13 +24,16 @@ from pinsock import (
     Pin,
     PinError,
     PinExpiredError,
+    PinFile,
     PinMatch,
     PinMismatchError,
     PinnedContext,
     PinnedObject,
     PinnedSocket,
+    PinReport,
     PinSet,
     PinSyntaxError,
+    TofuStore,
     UnpinnedPeerError,
     create_connection,
     create_default_context,
@@ -188,3 +191,36 @@ def errors(path: Path) -> str:
     except PinError as error:
         return pickle.dumps(error).hex()
     return ", ".join(pinsock.__all__)
+
+
+def living_pins(path: Path, context: PinnedContext) -> None:
+    """Pins from files and from others' formats, what is told of them, and what is left over."""
+    file = PinFile(path, unpinned="allow")
+    file.reload()
+    file.write({"example.com": "sha256/..."})
+    file.write()
+    patterns: Mapping[str, PinSet] = file.patterns
+    store = TofuStore(path, mode="strict", trust="pins", check_expiry=False)
+    store.remove("example.com:8443")
+    names: list[str] = list(store)
+    known: PinSet = store["example.com"]
+    first_seen: datetime | None = known.first_seen
+    context.pins = file
+    context.pins = store
+    context.pins = store.peer("example.com:8443")
+    open_: list[PinnedSocket | PinnedObject] = context.connections()
+
+    def report(told: PinReport) -> None:
+        text: str = told.to_json()
+        chain: tuple[str, ...] = told.verified_chain
+        reason: Literal["mismatch", "expired"] = told.reason
+        use(text, chain, reason, told.time, told.address, told.host)
+
+    context.report_callback = report
+    context.report_callback = None
+    context.pin_expiry_warning = timedelta(days=10)
+    context.certificate_expiry_warning = None
+    use(patterns, names, first_seen, open_)
+    use(PinSet.from_tlsa("3 1 1 AB"), PinSet.from_hpkp("max-age=1"))
+    use(HostPins.from_android(b""), HostPins.from_trustkit({}, unpinned="allow"))
+    use(HostPins.from_okhttp({"example.com": ["sha256/..."]}), HostPins.from_okhttp([("a", "b")]))
