@@ -282,6 +282,21 @@ def test_a_stamp_from_the_future_is_not_waited_for(
     assert leaf(PinFile(path)) == str(A)
 
 
+def test_a_young_version_is_looked_at_again_in_the_next_tick(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change within a tick of the file system's clock would leave the same stamp."""
+    waited: list[float] = []
+    born = path.stat().st_ctime_ns
+    monkeypatch.setattr(time, "time_ns", lambda: born + 5_000_000)
+    monkeypatch.setattr(time, "sleep", waited.append)
+    PinFile(path)
+    assert waited == [0.015]
+    monkeypatch.setattr(time, "time_ns", lambda: born + 20_000_000)
+    PinFile(path)
+    assert len(waited) == 1
+
+
 def test_a_hundred_thousand_lines(path: Path) -> None:
     """A large file is read, and looked up, as a small one is."""
     digests = (sha256(str(number).encode()).digest() for number in range(100_000))
@@ -397,6 +412,17 @@ def test_what_cannot_be_written_is_not(path: Path) -> None:
     with pytest.raises(PinSyntaxError, match="line 1"):
         file.write({"a.test": A})
     assert path.read_text() == "a.test leaf\n"
+
+
+def test_a_version_that_could_not_be_read_again_is_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever may be wrong with what we write, nobody is to be locked out by it."""
+    file = PinFile(path)
+    monkeypatch.setattr(_store, "format_lines", lambda host, _pins: [f"{host} leaf"])
+    with pytest.raises(PinSyntaxError):
+        file.write({"b.test": B})
+    assert path.read_text() == line("a.test", A)
 
 
 def test_a_link_and_permissions_stay(path: Path, tmp_path: Path) -> None:
@@ -802,6 +828,7 @@ def test_peers_can_be_listed_and_forgotten(tmp_path: Path) -> None:
     assert list(store) == ["a.test:8443", "[::1]:443"]
     assert path.read_text().startswith(HEADING + "\n")
     assert path.read_text().endswith("# by hand\n")
+    assert "\n\n" not in path.read_text()
     path.unlink()
     assert list(store) == []
     assert meet(store, "a.test", C) == PinSet({"leaf": C})
