@@ -463,6 +463,7 @@ class Engine(abc.ABC):
         "_shut_off",
         "_ssl",
         "_verdict",
+        "_verification",
         "_writing",
         "callback_error",
         "server_hostname",
@@ -510,6 +511,8 @@ class Engine(abc.ABC):
         # keep frames, and those this engine; and not a bound method, for the same reason.
         self._refusal: Callable[[Engine], OSError] | None = None
         self.callback_error: BaseException | None = None
+        # Of this moment: what a session stands for, whatever the context is told afterwards.
+        self._verification = context.verify_mode, context.check_hostname
         if self.server_side:
             connection.set_accept_state()
         else:
@@ -526,13 +529,14 @@ class Engine(abc.ABC):
             raise ValueError(
                 "server_hostname cannot be an empty string or start with a leading dot."
             )
+        _, check = self._verification
         try:
             packed = ipaddress.ip_address(name).packed
         except ValueError:
             self._connection.set_tlsext_host_name(name.encode("ascii"))
-            taken = not self._context.check_hostname or _openssl.check_host(self._ssl, name)
+            taken = not check or _openssl.check_host(self._ssl, name)
         else:
-            taken = not self._context.check_hostname or _openssl.check_ip(self._ssl, packed)
+            taken = not check or _openssl.check_ip(self._ssl, packed)
         if not taken:
             raise ValueError(
                 f"{name!r} is not a host name that OpenSSL can check: pass the name in the "
@@ -1117,6 +1121,7 @@ class Engine(abc.ABC):
         self._context = context
         if self._complete:
             return  # judged already, and nothing is verified any more
+        self._verification = context.verify_mode, context.check_hostname
         _openssl.verify_without_pins(
             self._ssl, context.verify_mode, post_handshake=self._later()
         )
@@ -1145,9 +1150,8 @@ class Engine(abc.ABC):
         return self._context.on_psk_server(identity)
 
     def _binding(self) -> Binding:
-        verification = self._context.verify_mode, self._context.check_hostname
         return Binding(
-            self._context, self.server_hostname, self._pins, self._match, verification
+            self._context, self.server_hostname, self._pins, self._match, self._verification
         )
 
     @property

@@ -365,12 +365,25 @@ def test_a_session_stands_for_what_was_checked(tls_version: ssl.TLSVersion) -> N
     session = _session(context, "elsewhere.example")
     context.check_hostname = True
     with pytest.raises(ValueError, match="check_hostname"):
-        context.wrap_bio(
-            ssl.MemoryBIO(),
-            ssl.MemoryBIO(),
-            server_hostname="elsewhere.example",
-            session=session,  # type: ignore[arg-type]  # ours
-        )
+        MemoryPeer(context, server_hostname="elsewhere.example", session=session)
+
+
+def test_a_session_does_not_stand_for_what_the_context_says_later(
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """It is what was checked that counts, not what would be checked when the session is asked for.
+
+    The session of a connection that began without the host name check is asked for when the
+    context has been told to make it.
+    """
+    context = client(PIN, tls_version)
+    context.check_hostname = False
+    ours = MemoryPeer(context, server_hostname="elsewhere.example")
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert ours.record.error is None
+    context.check_hostname = True
+    with pytest.raises(ValueError, match="check_hostname"):
+        MemoryPeer(context, server_hostname="elsewhere.example", session=ours.obj.session)
 
 
 def test_a_resumed_handshake_is_held_against_the_pins_once_more(
