@@ -181,6 +181,7 @@ class _Settings(NamedTuple):
     verify_mode: int
     verify_flags: int
     host_flags: int
+    security_level: int
     minimum_version: int
     maximum_version: int
     num_tickets: int
@@ -193,7 +194,7 @@ class _Settings(NamedTuple):
 
 
 _read_settings = operator.attrgetter(
-    *("options", "verify_mode", "verify_flags", "_host_flags"),
+    *("options", "verify_mode", "verify_flags", "_host_flags", "security_level"),
     *("minimum_version", "maximum_version", "num_tickets", "post_handshake_auth"),
     "keylog_filename",
 )
@@ -707,7 +708,9 @@ class PinnedContext(_SSLContext):
         _openssl.set_versions(
             snapshot, fixed or settings.minimum_version, fixed or settings.maximum_version
         )
-        _openssl.set_ciphers(snapshot, self._ciphers + _NO_UNCHECKED_CIPHERS * pinned)
+        # The level outlives the list of ciphers that brought it, and so is told each time.
+        level = f":@SECLEVEL={settings.security_level}"
+        _openssl.set_ciphers(snapshot, self._ciphers + _NO_UNCHECKED_CIPHERS * pinned + level)
         if self._ciphersuites is not None:
             _openssl.set_ciphersuites(snapshot, self._ciphersuites)
         if self._signature_algorithms is not None:
@@ -810,7 +813,8 @@ class PinnedContext(_SSLContext):
                 _log.warning("cannot read the default certificates: %s: %s", paths.cafile, error)
         # Not paths.capath, which is None for a list of several.
         capath = os.environ.get(paths.openssl_capath_env, paths.openssl_capath)
-        self._store.add_directory(os.fsencode(capath))
+        if capath:  # set, but empty, is none
+            self._store.add_directory(os.fsencode(capath))
         self._default_certs = True
 
     def _load_default_certs_below(self) -> None:

@@ -206,6 +206,18 @@ def test_ciphers_reach_the_connection(make: Make, server_side: bool) -> None:
         ours.set_ciphers("nonsense")
 
 
+def test_the_security_level_outlives_the_ciphers_that_brought_it(make: Make) -> None:
+    """set_ciphers() without a level leaves it as it is: 5 admits no key of the peer's chain."""
+    ours = make(bare=True)
+    CHAIN.trust(ours)
+    ours.set_ciphers("DEFAULT:@SECLEVEL=5")
+    ours.set_ciphers("ALL")
+    assert ours.security_level == 5
+    assert talk(ours, server(), False)[0].error is not None
+    ours.set_ciphers("ALL:@SECLEVEL=1")
+    assert talk(ours, server(), False)[0].error is None
+
+
 @pytest.mark.parametrize("server_side", [False, True])
 def test_versions_reach_the_connection(
     make: Make, server_side: bool, tls_version: ssl.TLSVersion
@@ -1078,6 +1090,16 @@ def test_damaged_default_certificates_are_passed_over(
         assert code(talk(made, server(), False)[0]) == 20
     if flavour != "ssl":
         assert "cannot read the default certificates" in caplog.text
+
+
+def test_an_empty_list_of_default_directories_is_none(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_DIR set to nothing, as containers do, is no error."""
+    monkeypatch.setenv("SSL_CERT_DIR", "")
+    ours = make(bare=True)
+    ours.load_default_certs()
+    assert code(talk(ours, server(), False)[0]) == 20
 
 
 # The name that a client asks for -----------------------------------------------------------------
