@@ -46,7 +46,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from types import EllipsisType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, Union, cast
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, TypeVar, Union, cast
 
 from OpenSSL import SSL
 
@@ -926,21 +926,28 @@ class PinnedContext(_SSLContext):
         self._sni_callback = callback
         self._changes += 1
 
-    def on_servername(self, owner: object, name: str | None) -> int | None:
+    def on_servername(self, owner: object, name: bytes | None) -> int | None:
         """Run ``sni_callback``; the engine calls this.  None goes on, a number is an alert's."""
         if self._sni_callback is None:
             return None
         try:
-            answer: object = self._sni_callback(owner, name, self)
+            # Names are ASCII (RFC 6066 section 3): nothing else gets as far as the callback.
+            asked_for = None if name is None else name.decode("ascii")
+        except UnicodeDecodeError as error:
+            _Unraisable(error)
+            return _INTERNAL_ERROR
+        try:
+            answer: object = self._sni_callback(owner, asked_for, self)
         except Exception as error:
             _Unraisable(error)
             return HANDSHAKE_FAILURE
-        if answer is None or isinstance(answer, int):
-            return answer
-        _Unraisable(
-            TypeError(f"sni_callback returned {answer!r}: not None or the number of an alert")
-        )
-        return _INTERNAL_ERROR
+        if answer is None:
+            return None
+        try:
+            return _alert_number(answer)
+        except (TypeError, ValueError) as error:
+            _Unraisable(error)
+            return _INTERNAL_ERROR
 
     # TLS-PSK (RFC 4279): ssl's from CPython 3.13 on; here, on every version.
 
@@ -1128,6 +1135,19 @@ def _refuse_unknown(cls: type[object], names: Iterable[str]) -> None:
 
 
 _refuse_unknown(PinnedContext, dir(_SSLContext))
+
+
+def _alert_number(answer: object) -> int:
+    """What ``sni_callback`` returned, as OpenSSL takes it."""
+    try:
+        number = operator.index(cast(SupportsIndex, answer))
+    except TypeError:
+        raise TypeError(
+            f"sni_callback returned {answer!r}: not None or the number of an alert"
+        ) from None
+    if not -(2**31) <= number < 2**31:  # an int of C
+        raise ValueError(f"sni_callback returned {number}: no alert has that number")
+    return number
 
 
 class _Unraisable:

@@ -159,7 +159,7 @@ class _Context(Protocol):
     def opened(self, engine: Engine) -> None:
         """Remember a connection that is open, for ``connections``."""
 
-    def on_servername(self, owner: object, name: str | None) -> int | None:
+    def on_servername(self, owner: object, name: bytes | None) -> int | None:
         """Run the user's ``sni_callback``."""
 
     def on_message(
@@ -1130,7 +1130,7 @@ class Engine(abc.ABC):
         if self._begun:
             self._fix_pins(pins)
 
-    def on_servername(self, name: str | None) -> int | None:
+    def on_servername(self, name: bytes | None) -> int | None:
         """Called by OpenSSL, inside the handshake call, with the name that a client asked for."""
         answer = self._context.on_servername(self.owner, name)
         return answer if self._refusal is None else HANDSHAKE_FAILURE

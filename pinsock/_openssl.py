@@ -682,7 +682,7 @@ class Handler(Protocol):
     def on_verify(self, depth: int, error: int, certificate: bytes) -> int:
         """Judge a verify event; 0 to go on, or the X509_V_ERR_* number to refuse with."""
 
-    def on_servername(self, name: str | None) -> int | None:
+    def on_servername(self, name: bytes | None) -> int | None:
         """Take the name that a client asked for; None to go on, or the number of an alert."""
 
     def on_message(self, sent: bool, version: int, content_type: int, data: bytes) -> None:
@@ -754,7 +754,7 @@ def _on_servername(pointer: Any, alert: Any, _data: Any) -> int:
         handler = _handlers.get(_address(pointer))
         if handler is not None:
             name = _lib.SSL_get_servername(pointer, _lib.TLSEXT_NAMETYPE_host_name)
-            number = handler.on_servername(_text(name) if name else None)
+            number = handler.on_servername(_ffi.string(name) if name else None)
     except BaseException as error:
         _keep(handler, error)
         number = _ALERT_HANDSHAKE_FAILURE

@@ -1139,8 +1139,23 @@ def test_a_server_sees_the_name_that_is_asked_for(
         make().sni_callback = callback
 
 
+class _Number:
+    """A number by way of ``__index__``."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __index__(self) -> int:
+        return self._number
+
+    def __repr__(self) -> str:
+        return f"index {self._number}"
+
+
 @pytest.mark.parametrize(
-    "answer", [112, 40, 116, 0, True, "nonsense", KeyError("x")], ids=repr
+    "answer",
+    [112, 40, 116, 0, True, -1, 2**70, 1.5, _Number(112), "nonsense", KeyError("x")],
+    ids=repr,
 )
 def test_what_the_callback_answers_is_what_the_client_hears(
     answer: object, make: Make, tls_version: ssl.TLSVersion
@@ -1161,6 +1176,22 @@ def test_what_the_callback_answers_is_what_the_client_hears(
             seen, theirs = talk(ours, client(), True)
         results.append((theirs.reason, seen.reason))
     assert results[0] == results[1]
+
+
+def test_a_name_that_is_not_ascii_does_not_get_to_the_callback(make: Make) -> None:
+    """The server says internal_error, as with ssl, and the connection is over."""
+    asked_for: list[object] = []
+    ours = make(True)
+    ours.sni_callback = lambda _connection, name, _context: asked_for.append(name)
+    asking = MemoryPeer(peers.client_context(CHAIN), server_hostname="localhost")
+    asking.step()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    accepting = ours.wrap_bio(incoming, outgoing, server_side=True)
+    incoming.write(asking.outgoing.read().replace(b"localhost", b"loc\xe4lhost"))
+    with _unraisable(), pytest.raises(ssl.SSLError, match="callback failed"):
+        accepting.do_handshake()
+    assert outgoing.read()[-2:] == bytes((2, ssl.ALERT_DESCRIPTION_INTERNAL_ERROR))
+    assert asked_for == []
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def test_what_is_raised_while_the_name_is_read_comes_out(
 ) -> None:
     """Also the servername callback keeps what is raised in it for the call that OpenSSL is in."""
 
-    def raising(self: object, owner: object, name: str | None) -> int | None:
+    def raising(self: object, owner: object, name: bytes | None) -> int | None:
         raise raised("in the callback")
 
     monkeypatch.setattr(PinnedContext, "on_servername", raising)
@@ -196,7 +196,7 @@ def test_a_key_is_not_asked_for_without_a_connection() -> None:
 
 def test_a_callback_that_comes_when_there_is_none_goes_on() -> None:
     """A context whose sni_callback was taken away in the meantime goes on without."""
-    assert PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None).on_servername(None, "name") is None
+    assert PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None).on_servername(None, b"name") is None
 
 
 def test_an_event_without_pins_has_the_answer_of_openssl() -> None:

@@ -207,7 +207,7 @@ def test_what_escapes_the_servername_callback_finds_its_connection(
         monkeypatch.undo()
         raise _Interrupted
 
-    def failing(self: object, owner: object, name: str | None) -> int | None:
+    def failing(self: object, owner: object, name: bytes | None) -> int | None:
         raise RuntimeError
 
     monkeypatch.setattr(_openssl, "_keep", raising)
