@@ -1328,12 +1328,15 @@ class Engine(abc.ABC):
             context: application context; None and ``b""`` differ under TLS 1.2.
 
         Raises:
-            ValueError: the handshake is not complete.
+            ValueError: the handshake is not complete, or the length is negative.
+            ssl.SSLError: OpenSSL refuses the label or the length.
         """
+        if length < 0:
+            raise ValueError(f"length is a number of bytes, and not negative: {length}")
         if not self._complete:
             raise ValueError("handshake not done yet")
         with self._lock:
-            return self._connection.export_keying_material(label, length, context)
+            return _openssl.export_keying_material(self._ssl, label, length, context)
 
 
 class SocketEngine(Engine):

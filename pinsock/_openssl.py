@@ -80,6 +80,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "SSL_CTX_use_certificate_chain_file",
         "SSL_CTX_use_psk_identity_hint",
         "SSL_do_handshake",
+        "SSL_export_keying_material",
         "SSL_get0_group_name",
         "SSL_get0_param",
         "SSL_get0_verified_chain",
@@ -1013,6 +1014,21 @@ def unverified_chain(pointer: SSLPointer, *, server_side: bool) -> list[bytes]:
         leaf = peer_certificate(pointer)
         return [leaf, *chain] if leaf else chain
     return chain
+
+
+def export_keying_material(
+    pointer: SSLPointer, label: bytes, length: int, context: bytes | None
+) -> bytes:
+    """Key material of a connection (RFC 5705); ``Connection``'s own raises pyOpenSSL's errors."""
+    buffer = new_buffer(length)
+    given = () if context is None else (context, len(context), 1)
+    clear_errors()
+    _check(
+        _lib.SSL_export_keying_material(
+            pointer, buffer, length, label, len(label), *(given or (_ffi.NULL, 0, 0))
+        )
+    )
+    return take(buffer, length)
 
 
 def get_session(pointer: SSLPointer) -> bytes | None:

@@ -110,7 +110,8 @@ class _Pinned:
             context: application context; None and ``b""`` differ under TLS 1.2.
 
         Raises:
-            ValueError: the handshake is not complete.
+            ValueError: the handshake is not complete, or the length is negative.
+            ssl.SSLError: OpenSSL refuses the label or the length.
         """
         return self._engine().export_keying_material(label, length, context)
 

@@ -1,6 +1,7 @@
 """``tls-server-end-point`` (RFC 5929 section 4): which hash, of which certificate, at both ends.
 
-``tls-unique`` and ``tls-exporter`` are in test_engine.py.
+And ``tls-exporter`` (RFC 9266), worked out from the secrets of a connection.  That both ends agree
+on it, and on ``tls-unique``, is in test_engine.py.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+from pathlib import Path
 from typing import cast
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA384 as HKDF_HASH
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from pinsock import PinnedContext, PinnedObject, _chain, _der, _openssl
 from tests.certificates import Chain, KeyKind, make_chain
@@ -147,3 +151,37 @@ def test_without_a_certificate_there_is_no_end_point() -> None:
     assert [seen.error for seen in shake(ours, theirs)] == [None, None]
     for end in (ours.obj, theirs.obj):
         assert end.get_channel_binding("tls-server-end-point") is None
+
+
+def expand_label(secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label of RFC 8446 section 7.1, with SHA-384."""
+    info = length.to_bytes(2, "big")
+    for part in (b"tls13 " + label, context):
+        info += bytes((len(part),)) + part
+    return HKDFExpand(HKDF_HASH(), length, info).derive(secret)
+
+
+def test_the_exporter_is_derived_as_rfc_8446_says(tmp_path: Path) -> None:
+    """From the exporter secret in the key log: with a context, with an empty one, with none."""
+    client, server = contexts(make_chain(2), ssl.TLSVersion.TLSv1_3)
+    client.set_ciphersuites("TLS_AES_256_GCM_SHA384")
+    client.keylog_filename = str(tmp_path / "keys")
+    ours = MemoryPeer(client, server_hostname="localhost")
+    shake(ours, MemoryPeer(server, server_side=True))
+    end = cast(PinnedObject, ours.obj)
+    found = re.search(r"EXPORTER_SECRET \w+ (\w+)", (tmp_path / "keys").read_text())
+    assert found is not None
+
+    def derived(label: bytes, length: int, context: bytes) -> bytes:
+        nothing, hashed = hashlib.sha384().digest(), hashlib.sha384(context).digest()
+        secret = expand_label(bytes.fromhex(found[1]), label, nothing, 48)
+        return expand_label(secret, b"exporter", hashed, length)
+
+    label = b"EXPORTER-Channel-Binding"
+    assert end.get_channel_binding("tls-exporter") == derived(label, 32, b"")
+    assert end.export_keying_material(b"EXPERIMENTAL-test", 50, b"x") == derived(
+        b"EXPERIMENTAL-test", 50, b"x"
+    )
+    assert end.export_keying_material(b"EXPERIMENTAL-test", 20) == derived(
+        b"EXPERIMENTAL-test", 20, b""
+    )

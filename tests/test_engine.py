@@ -543,6 +543,19 @@ def test_exported_keys_are_the_same_at_both_ends(tls_version: ssl.TLSVersion) ->
     assert ends[0].get_channel_binding("tls-exporter") == exported
 
 
+def test_keys_that_cannot_be_exported_are_an_error_of_ssl(tls_version: ssl.TLSVersion) -> None:
+    """A reserved label (RFC 5705 section 4), too many bytes, or fewer than none."""
+    ours = MemoryPeer(context("pinned", tls_version), server_hostname="localhost")
+    shake(ours, MemoryPeer(context("pinned", tls_version, True), server_side=True))
+    end = cast(PinnedObject, ours.obj)
+    refused = (b"master secret", 16) if tls_version == ssl.TLSVersion.TLSv1_2 else (b"x", 2**20)
+    with pytest.raises(ssl.SSLError) as caught:
+        end.export_keying_material(*refused)
+    assert caught.value.library == "SSL"
+    with pytest.raises(ValueError, match="not negative: -1"):
+        end.export_keying_material(b"EXPERIMENTAL-test", -1)
+
+
 # Certificates as _ssl shows them -----------------------------------------------------------------
 
 
