@@ -28,7 +28,6 @@ the global ``ssl.SSLContext`` by this class would otherwise make it its own base
 from __future__ import annotations
 
 import _ssl
-import base64
 import contextlib
 import enum
 import functools
@@ -233,8 +232,9 @@ _DEFAULT_VERIFY_FLAGS = (
     else ssl.VerifyFlags(0)
 )
 
-# PEM_read_bio_X509_CRL is not in the bindings, so revocation lists are cut out here.
-_PEM_CRL = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
+# What a PEM file of authorities may have besides plain certificates: those with settings of what
+# they are trusted for, and revocation lists.
+_MORE_THAN_CERTIFICATES = re.compile(rb"-----BEGIN (?:TRUSTED CERTIFICATE|X509 CRL)-----")
 
 _HEADER, _CHANGE_CIPHER_SPEC, _ALERT = 256, 20, 21  # content types; the first is OpenSSL's own
 _ContentType: type[enum.IntEnum] = vars(ssl)["_TLSContentType"]
@@ -263,24 +263,54 @@ _CARRIED_OVER = (
 _log = logging.getLogger("pinsock")
 
 
+class _KeyLogFile:
+    """A file for the secrets of connections, in the NSS key log format."""
+
+    def __init__(self, filename: StrOrBytesPath) -> None:
+        # Each line is one write at the end: threads and processes share the file.
+        self._descriptor = os.open(filename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        # Not before the last writer is done: the number may then be another file's.
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def write(self, line: bytes) -> None:
+        # A disk that is full is no reason to refuse a connection, nor is it with ssl.
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, line + b"\n")
+
+
+class _KeyLog:
+    """Takes the secrets of a context's connections to the file of the moment, if there is one."""
+
+    def __init__(self) -> None:
+        self.file: _KeyLogFile | None = None
+
+    def __call__(self, _connection: SSL.Connection, line: bytes) -> None:
+        file = self.file
+        if file is not None:
+            file.write(line)
+
+
 class _DefaultCertificates:
     """The system's trusted certificates, parsed once in a process and when the file changes."""
 
     def __init__(self) -> None:
         self.unlock()
         self._key: tuple[object, ...] = ()
-        self._certificates: list[_openssl.X509Pointer] = []
+        self._certificates: list[_openssl.X509Pointer] | None = []
 
     def unlock(self) -> None:
         self._lock = threading.RLock()  # as with _compiling
 
-    def load(self, cafile: str) -> list[_openssl.X509Pointer]:
+    def load(self, cafile: str) -> list[_openssl.X509Pointer] | None:
+        """The certificates of the file; None if there is more in it, which OpenSSL has to read."""
         with self._lock:
             status = os.stat(cafile)
             key = (cafile, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             if key != self._key:
                 with open(cafile, "rb") as file:
-                    self._certificates = _openssl.read_pem_certificates(file.read())
+                    data = file.read()
+                more = _MORE_THAN_CERTIFICATES.search(data) is not None
+                self._certificates = None if more else _openssl.read_pem_certificates(data)
                 self._key = key
             return self._certificates
 
@@ -346,6 +376,7 @@ class PinnedContext(_SSLContext):
         self._groups: str | None = None
         self._sni_callback: Callable[..., int | None] | None = None
         self._message_callback: Callable[..., object] | None = None
+        self._key_log = _KeyLog()
         self._psk_client: Callable[[str | None], tuple[str | None, bytes]] | None = None
         self._psk_server: Callable[[str | None], bytes] | None = None
         self._psk_hint = b""
@@ -664,7 +695,7 @@ class PinnedContext(_SSLContext):
             snapshot.set_alpn_protos(self._alpn)
             _choose_alpn(snapshot, self._alpn)
         if settings.keylog_filename is not None:
-            snapshot.set_keylog_callback(_key_logger(settings.keylog_filename))
+            snapshot.set_keylog_callback(self._key_log)
         if self._sni_callback is not None:
             _openssl.set_servername_callback(snapshot)
         if self._message_callback is not None:
@@ -785,19 +816,13 @@ class PinnedContext(_SSLContext):
         with _seekable(cafile) as cafile:
             super().load_verify_locations(cafile, capath, cadata)
             if cafile is not None:
-                with open(cafile, "rb") as file:
-                    self._trust_pem(file.read())
+                self._store.add_file(os.fsencode(cafile))
         if capath is not None:
             self._store.add_directory(os.fsencode(capath))
         if isinstance(cadata, str):
-            self._trust_pem(cadata.encode("ascii"))
+            self._store.add(_openssl.read_pem_certificates(cadata.encode("ascii")))
         elif cadata is not None:
             self._store.add(_openssl.read_der_certificates(bytes(cadata)))
-
-    def _trust_pem(self, data: bytes) -> None:
-        self._store.add(_openssl.read_pem_certificates(data))
-        for block in _PEM_CRL.findall(data):
-            self._store.add_crl(base64.b64decode(block))
 
     def set_default_verify_paths(self) -> None:
         """Trust what the interpreter's OpenSSL trusts, as ``ssl.SSLContext`` does.
@@ -808,7 +833,11 @@ class PinnedContext(_SSLContext):
         paths = ssl.get_default_verify_paths()
         if paths.cafile is not None:
             try:
-                self._store.add(_default_certificates.load(paths.cafile))
+                certificates = _default_certificates.load(paths.cafile)
+                if certificates is None:
+                    self._store.add_file(os.fsencode(paths.cafile))
+                else:
+                    self._store.add(certificates)
             except (OSError, ssl.SSLError) as error:
                 _log.warning("cannot read the default certificates: %s: %s", paths.cafile, error)
         # Not paths.capath, which is None for a list of several.
@@ -1015,6 +1044,19 @@ class PinnedContext(_SSLContext):
             _Unraisable(error)
             return b""
 
+    @property  # type: ignore[override]  # typeshed has a plain attribute, and forgets None
+    def keylog_filename(self) -> str | None:
+        """The file that secrets are logged to, for the inspection of traffic; None: nowhere.
+
+        As with ``ssl``, it is opened when it is set, and appended to from then on.
+        """
+        return super().keylog_filename
+
+    @keylog_filename.setter
+    def keylog_filename(self, filename: str | None) -> None:
+        vars(_NativeContext)["keylog_filename"].__set__(self, filename)
+        self._key_log.file = None if filename is None else _KeyLogFile(filename)
+
     # Statistics and debugging --------------------------------------------------------------------
 
     def session_stats(self) -> dict[str, int]:
@@ -1199,16 +1241,6 @@ def _choose_alpn(snapshot: SSL.Context, protocols: list[bytes]) -> None:
         return next((name for name in ours if name in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
 
     snapshot.set_alpn_select_callback(select)
-
-
-def _key_logger(path: str) -> Callable[[SSL.Connection, bytes], None]:
-    """Append secrets to a file, in the NSS key log format, for the inspection of traffic."""
-
-    def log(_connection: SSL.Connection, line: bytes) -> None:
-        with open(path, "ab") as file:
-            file.write(line + b"\n")
-
-    return log
 
 
 def create_default_context(

@@ -112,7 +112,6 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "X509_STORE_CTX_get_ex_data",
         "X509_STORE_CTX_set_error",
         "X509_STORE_add_cert",
-        "X509_STORE_add_crl",
         "X509_STORE_load_locations",
         "X509_STORE_new",
         "X509_STORE_up_ref",
@@ -122,7 +121,6 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "X509_VERIFY_PARAM_set_hostflags",
         "X509_verify_cert_error_string",
         "d2i_SSL_SESSION",
-        "d2i_X509_CRL_bio",
         "d2i_X509_bio",
         "i2d_SSL_SESSION",
         "i2d_X509_bio",
@@ -512,11 +510,9 @@ class Store:
         for certificate in certificates:
             _check(_lib.X509_STORE_add_cert(self._pointer, certificate))
 
-    def add_crl(self, der: bytes) -> None:
-        """Add a certificate revocation list, DER."""
-        bio = _bio_of(der)
-        crl = _ffi.gc(_check(_lib.d2i_X509_CRL_bio(bio, _ffi.NULL)), _lib.X509_CRL_free)
-        _check(_lib.X509_STORE_add_crl(self._pointer, crl))
+    def add_file(self, cafile: bytes) -> None:
+        """Add all that is in a PEM file: certificates, also with trust settings, and lists."""
+        _check(_lib.X509_STORE_load_locations(self._pointer, cafile, _ffi.NULL))
 
     def add_directory(self, capath: bytes) -> None:
         """Look certificates up, when needed, in a directory prepared by ``openssl rehash``."""

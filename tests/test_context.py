@@ -590,6 +590,70 @@ def test_a_partial_chain_is_trusted_if_it_may_be(make: Make) -> None:
     assert talk(ours, server(), False)[0].error is None
 
 
+@pytest.mark.parametrize("how", ["cafile", "SSL_CERT_FILE"])
+def test_a_file_may_have_more_than_certificates(
+    make: Make, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Revocation lists, and certificates with settings of what they are trusted for."""
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nothing"))
+
+    def loaded(content: bytes) -> ssl.SSLContext:
+        path = tmp_path / "authorities.pem"
+        path.write_bytes(content)
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        made = make(bare=True)
+        if how == "cafile":
+            made.load_verify_locations(path)
+        else:
+            made.load_default_certs()
+        return made
+
+    def trusted_for(*options: str) -> bytes:
+        command = ["openssl", "x509", "-trustout", *options]
+        root = CHAIN.root_pem.encode()
+        return subprocess.run(
+            command, input=root, capture_output=True, check=True, timeout=30
+        ).stdout
+
+    assert talk(loaded(trusted_for()), server(), False)[0].error is None
+    ours = loaded(trusted_for("-addreject", "serverAuth"))
+    assert code(talk(ours, server(), False)[0]) == 28  # certificate rejected
+    ours = loaded(CHAIN.root_pem.encode() + certificates.make_crl(CHAIN, revoked=True))
+    ours.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    assert code(talk(ours, server(), False)[0]) == 23  # certificate revoked
+
+
+def test_text_has_certificates_only(make: Make) -> None:
+    """cadata: ssl passes over revocation lists in it."""
+    ours = make(bare=True)
+    listed = certificates.make_crl(CHAIN, revoked=False).decode("ascii")
+    ours.load_verify_locations(cadata=CHAIN.root_pem + listed)
+    assert talk(ours, server(), False)[0].error is None
+    ours.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    assert code(talk(ours, server(), False)[0]) == 3  # unable to get certificate CRL
+
+
+def test_the_file_for_secrets_is_opened_when_it_is_named(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative to the directory of that moment; and a disk that is full stops nobody."""
+    ours = make()
+    monkeypatch.chdir(tmp_path)
+    ours.keylog_filename = "keys"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert talk(ours, server(), False)[0].error is None
+    assert "EXPORTER_SECRET" in (tmp_path / "keys").read_text()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (tmp_path / "keys").rename(tmp_path / "older")
+    ours.keylog_filename = str(tmp_path / "keys")  # a new one
+    assert talk(ours, server(), False)[0].error is None
+    assert "EXPORTER_SECRET" in (tmp_path / "keys").read_text()
+    if Path("/dev/full").exists():
+        ours.keylog_filename = "/dev/full"
+        assert talk(ours, server(), False)[0].error is None
+
+
 @pytest.mark.parametrize("server_side", [False, True])
 def test_secrets_are_logged(
     make: Make, server_side: bool, tls_version: ssl.TLSVersion, tmp_path: Path
