@@ -247,6 +247,7 @@ _STATISTICS = (
 )
 
 _INTERNAL_ERROR = 80  # an alert of RFC 8446 section 6
+_MAX_PSK_HINT = 256  # PSK_MAX_IDENTITY_LEN of ssl.h: bytes
 _NOTHING_TO_PIN = "TLS-PSK has no certificate: there is nothing to pin"
 _UNVERIFIED = (
     "verify_mode is CERT_NONE on a context with pins: an unverified chain cannot be matched. For "
@@ -405,8 +406,10 @@ class PinnedContext(_SSLContext):
         found out by handshakes in memory, which its callbacks see.
 
         What it cannot tell, and nobody can find out, has to be said again: directories of
-        authorities (``capath``) other than the system's; on a server also application protocols
-        that are not in IANA's registry, and callbacks for pre-shared keys.
+        authorities (``capath``) other than the system's; what certificates with trust settings
+        (``openssl x509 -trustout``) are rejected for; callbacks for pre-shared keys, unless a
+        client's ClientHello shows that there is one; and on a server application protocols that
+        are not in IANA's registry, and without a certificate protocols and groups altogether.
 
         Args:
             context: the context.
@@ -641,6 +644,10 @@ class PinnedContext(_SSLContext):
         owner: object = None,
         session: PinnedSession | None = None,
     ) -> MemoryEngine:
+        for name, bio in (("incoming", incoming), ("outgoing", outgoing)):
+            if not isinstance(bio, ssl.MemoryBIO):
+                kind = "None" if bio is None else type(bio).__name__
+                raise TypeError(f"{name} must be an ssl.MemoryBIO, not {kind}")
         override = _given_to(owner)
         snapshot = self.snapshot(pinned=self._check_pinning(override, server_side))
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
@@ -1011,13 +1018,17 @@ class PinnedContext(_SSLContext):
 
         Raises:
             NotImplementedError: there are pins; a pre-shared key takes the certificate's place.
+            ValueError: the hint is too long.
         """
         if self.protocol == ssl.PROTOCOL_TLS_CLIENT:
             raise _openssl.make_error(
                 ssl.SSLError, 0, "Cannot add PSK server callback to a PROTOCOL_TLS_CLIENT context"
             )
         self._check_psk(callback)
-        self._psk_hint = (identity_hint or "").encode()
+        hint = (identity_hint or "").encode()
+        if len(hint) > _MAX_PSK_HINT:
+            raise ValueError("failed to set identity hint")
+        self._psk_hint = hint
         self._psk_server = callback
         self._changes += 1
 
@@ -1027,19 +1038,23 @@ class PinnedContext(_SSLContext):
         if callback is not None and self._pins is not None:
             raise NotImplementedError(_NOTHING_TO_PIN)
 
-    def on_psk_client(self, hint: str | None) -> tuple[bytes, bytes]:
+    # The peer's names are UTF-8; an empty one is none.  What is no UTF-8 refuses, as with ssl.
+
+    def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Run the callback of ``set_psk_client_callback``; the engine calls this."""
         try:
-            identity, key = cast("Callable[..., tuple[str | None, bytes]]", self._psk_client)(hint)
+            callback = cast("Callable[..., tuple[str | None, bytes]]", self._psk_client)
+            identity, key = callback(hint.decode() if hint else None)
             return (identity or "").encode(), bytes(memoryview(key))
         except Exception as error:
             _Unraisable(error)
             return b"", b""
 
-    def on_psk_server(self, identity: str | None) -> bytes:
+    def on_psk_server(self, identity: bytes | None) -> bytes:
         """Run the callback of ``set_psk_server_callback``; the engine calls this."""
         try:
-            return bytes(memoryview(cast("Callable[..., bytes]", self._psk_server)(identity)))
+            callback = cast("Callable[..., bytes]", self._psk_server)
+            return bytes(memoryview(callback(identity.decode() if identity else None)))
         except Exception as error:
             _Unraisable(error)
             return b""

@@ -167,10 +167,10 @@ class _Context(Protocol):
     ) -> None:
         """Run the user's ``_msg_callback``."""
 
-    def on_psk_client(self, hint: str | None) -> tuple[bytes, bytes]:
+    def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Run the user's callback for the identity and key of a client."""
 
-    def on_psk_server(self, identity: str | None) -> bytes:
+    def on_psk_server(self, identity: bytes | None) -> bytes:
         """Run the user's callback for the key of a client."""
 
 
@@ -1141,11 +1141,11 @@ class Engine(abc.ABC):
         """Called with each protocol message, if the context has a use for it."""
         self._context.on_message(self.owner, sent, version, content_type, data)
 
-    def on_psk_client(self, hint: str | None) -> tuple[bytes, bytes]:
+    def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Called by clients of contexts with pre-shared keys."""
         return self._context.on_psk_client(hint)
 
-    def on_psk_server(self, identity: str | None) -> bytes:
+    def on_psk_server(self, identity: bytes | None) -> bytes:
         """Called by servers of contexts with pre-shared keys."""
         return self._context.on_psk_server(identity)
 

@@ -685,10 +685,10 @@ class Handler(Protocol):
     def on_message(self, sent: bool, version: int, content_type: int, data: bytes) -> None:
         """Take notice of a protocol message."""
 
-    def on_psk_client(self, hint: str | None) -> tuple[bytes, bytes]:
+    def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Return our identity and key for a server that gave ``hint``; no key refuses."""
 
-    def on_psk_server(self, identity: str | None) -> bytes:
+    def on_psk_server(self, identity: bytes | None) -> bytes:
         """Return the key of a client; none refuses."""
 
 
@@ -807,7 +807,7 @@ def _on_psk_client(
     try:
         handler = _handlers.get(_address(pointer))
         if handler is not None:
-            name, key = handler.on_psk_client(_text(hint) if hint else None)
+            name, key = handler.on_psk_client(_ffi.string(hint) if hint else None)
             if _copy(name + b"\0", identity, identity_size):
                 return _copy(key, psk, psk_size)
     except BaseException as error:
@@ -823,7 +823,7 @@ def _on_psk_server(pointer: Any, identity: Any, psk: Any, psk_size: int) -> int:
     try:
         handler = _handlers.get(_address(pointer))
         if handler is not None:
-            key = handler.on_psk_server(_text(identity) if identity else None)
+            key = handler.on_psk_server(_ffi.string(identity) if identity else None)
             return _copy(key, psk, psk_size)
     except BaseException as error:
         _keep(handler, error)

@@ -265,6 +265,11 @@ def _hello(context: ssl.SSLContext) -> ClientHello:
     return reader.hello
 
 
+def _older(hello: ClientHello) -> set[int]:
+    """The cipher suites that are not of TLS 1.3, whose first byte is 0x13."""
+    return {number for number in hello.ciphers if number >> 8 != 0x13}
+
+
 def _like(context: ssl.SSLContext) -> ssl.SSLContext:
     """A new context with the settings of this one on which its offers depend."""
     made = _SSLContext(context.protocol)
@@ -281,7 +286,8 @@ def _like(context: ssl.SSLContext) -> ssl.SSLContext:
 def _offers(context: ssl.SSLContext) -> tuple[str | None, list[str]]:
     """The groups and application protocols of a client."""
     hello, usual = _hello(context), _hello(_like(context))
-    if _PRE_SHARED_KEY in hello.extensions:
+    # With TLS 1.3 it offers a key, or has none to offer; before, suites that need the callback.
+    if _PRE_SHARED_KEY in hello.extensions or _older(hello) - _older(usual):
         raise ValueError(f"the context has a callback for pre-shared keys: {_OURSELVES}")
     if hello.signature_algorithms != usual.signature_algorithms:
         raise ValueError(f"the context has signature algorithms of its own: {_OURSELVES}")

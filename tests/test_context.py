@@ -481,6 +481,45 @@ def test_pre_shared_keys_take_the_place_of_certificates(
     assert converse(transport, ours, theirs).client.error is not None
 
 
+def test_a_hint_that_is_too_long_is_refused_at_once() -> None:
+    """Not by the connections: 256 bytes are what OpenSSL takes."""
+    ours = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    ours.set_psk_server_callback(lambda identity: b"key", "x" * 256)
+    ours.snapshot(pinned=False)
+    with pytest.raises(ValueError, match="failed to set identity hint"):
+        ours.set_psk_server_callback(lambda identity: b"key", "\xe4" * 129)
+
+
+def test_no_identity_is_none(unraisable: list[BaseException]) -> None:
+    """A server is told None of a client without a name, and a name that is no UTF-8 is refused."""
+    ours, theirs = PinnedContext(pins=None), PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    ours.check_hostname = False
+    asked: list[object] = []
+
+    def serve(identity: str | None) -> bytes:
+        asked.append(identity)
+        return b"key"
+
+    for made in (ours, theirs):
+        made.maximum_version = ssl.TLSVersion.TLSv1_2
+        made.set_ciphers("PSK")
+    theirs.set_psk_server_callback(serve)
+    ours.set_psk_client_callback(lambda hint: (None, b"key"))
+    assert converse("bio", ours, theirs).client.error is None
+    assert asked == [None]
+    ours.set_psk_client_callback(lambda hint: ("\xff", b"key"))
+    client, server = MemoryPeer(ours), MemoryPeer(theirs, server_side=True)
+    for near, far in ((client, server), (server, client)):
+        near.step()
+        near.flush(far)
+    client.step()
+    server.incoming.write(client.outgoing.read().replace("\xff".encode(), b"\xff\xff"))
+    with pytest.raises(ssl.SSLError, match="psk identity not found"):
+        server.obj.do_handshake()
+    assert [type(error) for error in unraisable] == [UnicodeDecodeError]
+    assert asked == [None]
+
+
 @pytest.mark.parametrize(
     ("given", "kind"),
     [

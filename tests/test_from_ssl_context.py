@@ -321,6 +321,18 @@ def test_pre_shared_keys_are_an_error() -> None:
         PinnedContext.from_ssl_context(context, pins=None)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="from CPython 3.13 on")
+def test_cipher_suites_show_that_there_are_pre_shared_keys() -> None:
+    """Before TLS 1.3 a ClientHello has no key, but suites that need one."""
+    context = plain()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("PSK:ECDHE+AESGCM")
+    PinnedContext.from_ssl_context(context, pins=None)  # the suites alone are none
+    context.set_psk_client_callback(lambda hint: ("me", b"key"))
+    with pytest.raises(ValueError, match="pre-shared keys"):
+        PinnedContext.from_ssl_context(context, pins=None)
+
+
 def test_a_hello_with_pre_shared_keys_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same where the ssl of this Python has no such callbacks."""
     real = survey_module._hello

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -405,3 +405,11 @@ def test_sessions_of_ssl_are_refused(tls_version: ssl.TLSVersion) -> None:
         context("pinned", tls_version).wrap_bio(
             ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost", session=session
         )
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("bios", [(None, ssl.MemoryBIO()), (ssl.MemoryBIO(), "text")])
+def test_nothing_but_memory_bios_can_be_wrapped(flavour: str, bios: tuple[Any, Any]) -> None:
+    """It is said at once, not when the first bytes are to be moved."""
+    with pytest.raises(TypeError, match=r"MemoryBIO, not (None|str)"):
+        context(flavour, ssl.TLSVersion.TLSv1_3).wrap_bio(*bios, server_hostname="localhost")
