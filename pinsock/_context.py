@@ -807,7 +807,7 @@ class PinnedContext(_SSLContext):
             with open(keyfile, "rb") as file:
                 key = file.read()
         identity = _Identity(
-            _openssl.read_pem_certificates(chain),
+            _openssl.read_pem_chain(chain),
             _openssl.read_private_key(key, None if password is None else bytes(password)),
         )
         self._identities[_openssl.key_type(identity.key)] = identity

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import ssl
 import tempfile
 import weakref
@@ -457,6 +458,22 @@ def read_pem_certificates(data: bytes) -> list[X509Pointer]:
     if error.reason != "NO_START_LINE":
         raise error
     return found
+
+
+# A certificate in the form of `openssl x509 -trustout`, if it is the first one.
+_TRUSTED_LEAF = re.compile(
+    rb"\A((?:(?!-----BEGIN (?:X509 )?CERTIFICATE-----).)*?-----BEGIN )TRUSTED "
+    rb"(CERTIFICATE-----.*?-----END )TRUSTED (CERTIFICATE-----)",
+    re.DOTALL,
+)
+
+
+def read_pem_chain(data: bytes) -> list[X509Pointer]:
+    """The certificates of a chain to present: the leaf may have trust settings behind it.
+
+    ``SSL_CTX_use_certificate_chain_file`` passes over them; they are not for its own side.
+    """
+    return read_pem_certificates(_TRUSTED_LEAF.sub(rb"\1\2\3", data))
 
 
 def read_der_certificates(data: bytes) -> list[X509Pointer]:

@@ -688,6 +688,11 @@ def test_the_file_for_secrets_is_opened_when_it_is_named(
     ours.keylog_filename = str(tmp_path / "keys")  # a new one
     assert talk(ours, server(), False)[0].error is None
     assert "EXPORTER_SECRET" in (tmp_path / "keys").read_text()
+    before = (tmp_path / "keys").read_bytes()
+    begun = MemoryPeer(ours, server_hostname="localhost")
+    cast(Any, ours).keylog_filename = None  # which holds for those that are open, too
+    assert shake(begun, MemoryPeer(server(), server_side=True))[0].error is None
+    assert (tmp_path / "keys").read_bytes() == before
     if Path("/dev/full").exists():
         ours.keylog_filename = "/dev/full"
         assert talk(ours, server(), False)[0].error is None
@@ -1051,6 +1056,24 @@ def test_a_later_certificate_takes_the_place_of_an_earlier_one(
         theirs.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
         _, there = talk(ours, theirs, True)
         assert there.peer_certificate == rsa.ders[0]
+
+
+def test_a_leaf_may_have_trust_settings(make: Make, tmp_path: Path) -> None:
+    """``openssl x509 -trustout``: the certificate is presented, and the others behind it."""
+    certfile, keyfile, _ = CHAIN.write(tmp_path)
+    trusted = subprocess.run(
+        ["openssl", "x509", "-trustout", "-addtrust", "serverAuth", "-in", str(certfile)],
+        capture_output=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    certfile.write_bytes(trusted + certificates.pem(*CHAIN.certificates[1:]))
+    ours = make(True, bare=True)
+    CHAIN.trust(ours)
+    ours.load_cert_chain(certfile, keyfile)
+    _, there = talk(ours, client(), True)
+    assert there.error is None
+    assert there.peer_certificate == CHAIN.ders[0]
 
 
 @pytest.mark.parametrize("form", ["cafile", "capath", "PEM", "DER", "several DER", "several PEM"])
