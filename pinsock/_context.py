@@ -409,7 +409,8 @@ class PinnedContext(_SSLContext):
         authorities (``capath``) other than the system's; what certificates with trust settings
         (``openssl x509 -trustout``) are rejected for; callbacks for pre-shared keys, unless a
         client's ClientHello shows that there is one; and on a server application protocols that
-        are not in IANA's registry, and without a certificate protocols and groups altogether.
+        are not in IANA's registry, and without a certificate protocols and groups altogether, of
+        which a warning is given.
 
         Args:
             context: the context.
@@ -1018,14 +1019,18 @@ class PinnedContext(_SSLContext):
 
         Raises:
             NotImplementedError: there are pins; a pre-shared key takes the certificate's place.
-            ValueError: the hint is too long.
+            TypeError, ValueError: the hint is no string, is too long, or has a NUL in it.
         """
         if self.protocol == ssl.PROTOCOL_TLS_CLIENT:
             raise _openssl.make_error(
                 ssl.SSLError, 0, "Cannot add PSK server callback to a PROTOCOL_TLS_CLIENT context"
             )
         self._check_psk(callback)
+        if identity_hint is not None and not isinstance(identity_hint, str):
+            raise TypeError(f"identity_hint is a str or None, not {type(identity_hint).__name__}")
         hint = (identity_hint or "").encode()
+        if b"\0" in hint:
+            raise ValueError("embedded null character")
         if len(hint) > _MAX_PSK_HINT:
             raise ValueError("failed to set identity hint")
         self._psk_hint = hint
@@ -1043,8 +1048,11 @@ class PinnedContext(_SSLContext):
     def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Run the callback of ``set_psk_client_callback``; the engine calls this."""
         try:
-            callback = cast("Callable[..., tuple[str | None, bytes]]", self._psk_client)
-            identity, key = callback(hint.decode() if hint else None)
+            callback = cast("Callable[..., object]", self._psk_client)
+            answer = callback(hint.decode() if hint else None)
+            if not isinstance(answer, tuple):
+                raise TypeError("psk client callback must return a tuple")
+            identity, key = answer
             return (identity or "").encode(), bytes(memoryview(key))
         except Exception as error:
             _Unraisable(error)

@@ -21,6 +21,7 @@ import functools
 import os
 import re
 import ssl
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -70,6 +71,12 @@ _UNKNOWN_ISSUER = 20  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
 _REHASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # the names that openssl rehash gives
 _HANDSHAKE = 22  # a content type of RFC 8446 section 5.1
 _OURSELVES = "an ssl.SSLContext does not give it back: make and configure a PinnedContext instead"
+
+_MUTE = (
+    "a server's context without a certificate shows neither its application protocols nor the "
+    "groups of its key exchange: if it was told any, tell the new one again (set_alpn_protocols, "
+    "set_groups), or load a certificate into the old one first"
+)
 
 _SSLContext = ssl.SSLContext
 
@@ -332,16 +339,18 @@ def _chosen(context: ssl.SSLContext, protocols: list[str]) -> str | None:
     return peer.tls.selected_alpn_protocol()
 
 
-def _accepted(context: ssl.SSLContext) -> tuple[str | None, list[str]]:
-    """The groups and application protocols of a server, which has to have a certificate."""
+def _accepted(context: ssl.SSLContext) -> tuple[str | None, list[str]] | None:
+    """The groups and application protocols of a server; None if it shakes hands with nobody."""
     if _has_dh_parameters(context):
         raise ValueError(f"the context has Diffie-Hellman parameters: {_OURSELVES}")
     usual = _like(context)
     _load(usual, _leaf())
     taken = [curve for curve in _CURVES if _accepts(context, curve)]
+    if not taken:
+        return None
     groups = None
     if taken != [curve for curve in _CURVES if _accepts(usual, curve)]:
-        groups = ":".join(taken) or None
+        groups = ":".join(taken)
     left, alpn = list(_PROTOCOLS), list[str]()
     while (chosen := _chosen(context, left)) is not None:
         alpn.append(chosen)
@@ -399,8 +408,12 @@ def survey(context: ssl.SSLContext, *, certificate_given: bool) -> Survey:
     alpn: list[str] = []
     if context.protocol != ssl.PROTOCOL_TLS_SERVER:
         groups, alpn = _offers(context)
-    elif has_certificate:
-        groups, alpn = _accepted(context)
+    else:
+        accepted = _accepted(context) if has_certificate else None
+        if accepted is None:
+            warnings.warn(_MUTE, stacklevel=3)  # who called from_ssl_context
+        else:
+            groups, alpn = accepted
     return Survey(
         authorities,
         _directories(context, set(authorities)),

@@ -526,6 +526,7 @@ def test_no_identity_is_none(unraisable: list[BaseException]) -> None:
         (("x" * 1000, b"key"), None),
         (("x", b"k" * 1000), None),
         (3, TypeError),
+        (["x", b"key"], TypeError),
         (("x", 3), TypeError),
     ],
 )
@@ -558,6 +559,10 @@ def test_pre_shared_keys_belong_to_one_side() -> None:
         theirs.set_psk_client_callback(identify)
     with pytest.raises(TypeError, match="callable"):
         ours.set_psk_client_callback(3)  # type: ignore[arg-type]  # that is it
+    with pytest.raises(TypeError, match="str or None"):
+        theirs.set_psk_server_callback(lambda identity: b"key", 5)  # type: ignore[arg-type]  # likewise
+    with pytest.raises(ValueError, match="null"):
+        theirs.set_psk_server_callback(lambda identity: b"key", "a\0b")
 
 
 def test_what_is_loaded_may_be_a_pipe(tmp_path: Path) -> None:

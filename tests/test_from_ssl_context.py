@@ -23,6 +23,9 @@ CHAIN, CLIENT = make_chain(3), make_chain(2, pool=2)
 PINS = PinSet({"leaf": spki_pin(CHAIN.leaf)})
 CLIENT_PINS = PinSet({"leaf": spki_pin(CLIENT.leaf)})
 WRONG = PinSet({"leaf": spki_pin(make_chain(1, pool=3).leaf)})
+# One test is about it; to the others it does not matter.
+pytestmark = pytest.mark.filterwarnings("ignore:a server's context without a certificate")
+
 SIDES = pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
 
 
@@ -255,6 +258,18 @@ def test_registered_protocols_of_a_server_are_carried_over(
         left.remove(name)
     theirs.set_alpn_protocols(left)
     assert talk(made, theirs, True)[0].obj.selected_alpn_protocol() is None
+
+
+@pytest.mark.parametrize("given_later", [False, True])
+def test_a_server_without_a_certificate_is_warned_of(given_later: bool, tmp_path: Path) -> None:
+    """It shows neither protocols nor groups, and nothing is lost without a word."""
+    context = plain(True)
+    context.set_alpn_protocols(["h2"])
+    arguments: dict[str, Any] = given(True, tmp_path) if given_later else {}
+    with pytest.warns(UserWarning, match="set_alpn_protocols") as warned:
+        made = PinnedContext.from_ssl_context(context, pins=None, **arguments)
+    assert [one.filename for one in warned] == [__file__]
+    assert made._alpn == []
 
 
 @SIDES
