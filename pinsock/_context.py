@@ -60,7 +60,7 @@ from pinsock._engine import (
 )
 from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
-from pinsock._reports import PinReport, Reporter
+from pinsock._reports import PinReport, Reporter, Unraisable, log
 from pinsock._session import PinnedSession
 from pinsock._socket import PinnedObject, PinnedSocket, overriding
 from pinsock._survey import survey
@@ -260,8 +260,6 @@ _CARRIED_OVER = (
     *("_host_flags", "num_tickets", "post_handshake_auth", "keylog_filename", "sni_callback"),
     *("_msg_callback", "sslsocket_class", "sslobject_class"),
 )
-
-_log = logging.getLogger("pinsock")
 
 
 class _KeyLogFile:
@@ -504,9 +502,10 @@ class PinnedContext(_SSLContext):
         """Called with a :class:`PinReport` for every mismatch, and for expired pins.
 
         Also where pins are report only.  It is called when the handshake has ended, in the thread
-        that made it, before the error is raised; it may make connections of its own, and those are
-        not reported to it.  What it raises is logged, and changes nothing.  It is not called for
-        peers without pins, nor for failures that are no matter of pins.
+        that made it, before the error is raised; it may make connections of its own, and while it
+        does those are reported to no callback, whatever their context: they are logged.  What it
+        raises is logged, and changes nothing.  It is not called for peers without pins, nor for
+        failures that are no matter of pins.
         """
         return self.reporter.callback
 
@@ -847,7 +846,8 @@ class PinnedContext(_SSLContext):
                 else:
                     self._store.add(certificates)
             except (OSError, ssl.SSLError) as error:
-                _log.warning("cannot read the default certificates: %s: %s", paths.cafile, error)
+                what = "cannot read the default certificates: %s: %s"
+                log(logging.WARNING, what, paths.cafile, error)
         # Not paths.capath, which is None for a list of several.
         capath = os.environ.get(paths.openssl_capath_env, paths.openssl_capath)
         if capath:  # set, but empty, is none
@@ -971,19 +971,19 @@ class PinnedContext(_SSLContext):
             # Names are ASCII (RFC 6066 section 3): nothing else gets as far as the callback.
             asked_for = None if name is None else name.decode("ascii")
         except UnicodeDecodeError as error:
-            _Unraisable(error)
+            Unraisable(error)
             return _INTERNAL_ERROR
         try:
             answer: object = self._sni_callback(owner, asked_for, self)
         except Exception as error:
-            _Unraisable(error)
+            Unraisable(error)
             return HANDSHAKE_FAILURE
         if answer is None:
             return None
         try:
             return _alert_number(answer)
         except (TypeError, ValueError) as error:
-            _Unraisable(error)
+            Unraisable(error)
             return _INTERNAL_ERROR
 
     # TLS-PSK (RFC 4279): ssl's from CPython 3.13 on; here, on every version.
@@ -1055,7 +1055,7 @@ class PinnedContext(_SSLContext):
             identity, key = answer
             return (identity or "").encode(), bytes(memoryview(key))
         except Exception as error:
-            _Unraisable(error)
+            Unraisable(error)
             return b"", b""
 
     def on_psk_server(self, identity: bytes | None) -> bytes:
@@ -1064,7 +1064,7 @@ class PinnedContext(_SSLContext):
             callback = cast("Callable[..., bytes]", self._psk_server)
             return bytes(memoryview(callback(identity.decode() if identity else None)))
         except Exception as error:
-            _Unraisable(error)
+            Unraisable(error)
             return b""
 
     @property  # type: ignore[override]  # typeshed has a plain attribute, and forgets None
@@ -1213,20 +1213,6 @@ def _alert_number(answer: object) -> int:
     if not -(2**31) <= number < 2**31:  # an int of C
         raise ValueError(f"sni_callback returned {number}: no alert has that number")
     return number
-
-
-class _Unraisable:
-    """Takes an exception that cannot be raised to ``sys.unraisablehook``, as ``ssl`` does.
-
-    The hook takes a structure that Python code cannot make; but it is called for what is raised in
-    a finalizer.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def __del__(self) -> None:
-        raise self._error
 
 
 def _member(cls: type[enum.IntEnum], number: int) -> int:

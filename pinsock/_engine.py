@@ -43,7 +43,6 @@ import abc
 import contextlib
 import functools
 import ipaddress
-import logging
 import os
 import select
 import ssl
@@ -108,8 +107,6 @@ __all__ = [
     "SocketEngine",
     "Wrapping",
 ]
-
-_log = logging.getLogger("pinsock")
 
 #: Where a handshake gets its pins: called with the server's name, once, when it begins.
 PinSource = Callable[["str | None"], "PinSet | None"]
@@ -878,8 +875,10 @@ class Engine(abc.ABC):
             try:
                 self._context.reporter.tell(report, message)
             except Exception as error:
-                # Audit hooks may put an end to things.
+                # Audit hooks may put an end to things; also to a handshake that is complete.
                 self._refusal = Engine._unchecked
+                self._complete = False
+                self._match = None
                 raise PinError(
                     f"an audit hook refused {self._peer()}: {error!r}",
                     server_hostname=self.server_hostname,

@@ -20,7 +20,7 @@ from typing import Literal, Union
 from pinsock import _chain
 from pinsock._pins import Pin, PinSet, Position
 
-__all__ = ["Address", "PinReport", "Reporter", "make_report"]
+__all__ = ["Address", "PinReport", "Reporter", "Unraisable", "log", "make_report"]
 
 _log = logging.getLogger("pinsock")
 
@@ -30,6 +30,28 @@ Address = Union["tuple[str, int]", "tuple[str, int, int, int]", str, bytes]
 _DEFAULT_WARNING = timedelta(days=30)
 # Of how many things it is remembered that they were said today.
 _MAX_SAID = 4096
+
+
+class Unraisable:
+    """Takes an exception that cannot be raised to ``sys.unraisablehook``, as ``ssl`` does.
+
+    The hook takes a structure that Python code cannot make; but it is called for what is raised in
+    a finalizer.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __del__(self) -> None:
+        raise self._error
+
+
+def log(level: int, message: str, *arguments: object, exc_info: bool = False) -> None:
+    """Log something, which decides nothing: what a handler or a filter raises does neither."""
+    try:
+        _log.log(level, message, *arguments, exc_info=exc_info, stacklevel=2)
+    except Exception as error:
+        Unraisable(error)
 
 
 def _now() -> datetime:
@@ -154,7 +176,7 @@ class Reporter:
         self.callback: Callable[[PinReport], object] | None = None
         self.pin_expiry_warning: timedelta | None = _DEFAULT_WARNING
         self.certificate_expiry_warning: timedelta | None = _DEFAULT_WARNING
-        self._said: dict[tuple[str, datetime], date] = {}
+        self._said: dict[tuple[str, datetime, date], object] = {}
 
     def tell(self, report: PinReport, message: str) -> None:
         """Tell of a mismatch, or of expired pins, those who want to know.
@@ -166,7 +188,7 @@ class Reporter:
             "pinsock.mismatch",
             *(report.host, report.address, report.side, report.reason, report.enforced),
         )
-        _log.warning("%s", message)
+        log(logging.WARNING, "%s", message)
         callback = self.callback
         # A callback that reports to a server which does not match its pins would never end.
         if callback is None or _telling.now:
@@ -175,7 +197,7 @@ class Reporter:
         try:
             callback(report)
         except Exception:
-            _log.exception("report_callback failed; the verdict stands")
+            log(logging.ERROR, "report_callback failed; the verdict stands", exc_info=True)
         finally:
             _telling.now = False
 
@@ -201,11 +223,11 @@ class Reporter:
         now = _now()
         if end - now > before:
             return
-        key = (what, end)
-        if self._said.get(key) == now.date():
-            return
         if len(self._said) >= _MAX_SAID:
             self._said.clear()
-        self._said[key] = now.date()
+        # In one step: of threads that come at once, one says it.
+        mine = object()
+        if self._said.setdefault((what, end, now.date()), mine) is not mine:
+            return
         verb = "expiring" if end > now else "expired"
-        _log.warning("%s at %s UTC: %s", verb, f"{end:%Y-%m-%d %H:%M}", what)
+        log(logging.WARNING, "%s at %s UTC: %s", verb, f"{end:%Y-%m-%d %H:%M}", what)

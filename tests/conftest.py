@@ -6,10 +6,11 @@ pinsock is not imported here, so that the tests of the helpers run without it.
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import ssl
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib import metadata
 from typing import cast
 
@@ -63,6 +64,20 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     # What it is given may not be kept: it would keep the object of the finalizer alive.
     monkeypatch.setattr(sys, "unraisablehook", lambda told: seen.append(told.exc_value))
     return seen
+
+
+@pytest.fixture
+def failing_logs() -> Iterator[None]:
+    """A handler of the logger ``pinsock`` that raises, as the standard library's never do."""
+
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("no space left for logs")
+
+    handler = Failing()
+    logging.getLogger("pinsock").addHandler(handler)
+    yield
+    logging.getLogger("pinsock").removeHandler(handler)
 
 
 def pytest_report_header() -> list[str]:

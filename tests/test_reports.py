@@ -358,6 +358,45 @@ def test_an_audit_hook_may_refuse(
         assert seen.client.data == b""
 
 
+def test_what_an_audit_hook_refuses_stays_refused(
+    tls_version: ssl.TLSVersion, audit: Callable[..., None]
+) -> None:
+    """The handshake was complete by then; nothing is read or written all the same."""
+
+    def refuse(arguments: tuple[object, ...]) -> None:
+        raise RuntimeError(f"not {arguments[0]}")
+
+    audit(refuse)
+    ours = MemoryPeer(
+        client(PinSet(WRONG, enforce=False), tls_version), server_hostname="localhost"
+    )
+    shake(ours, MemoryPeer(peers.server_context(CHAIN, tls_version), server_side=True))
+    for use in (ours.obj.do_handshake, ours.obj.read, lambda: ours.obj.write(b"ping")):
+        with pytest.raises(PinError):
+            use()
+    assert ours.obj.pin_match is None
+
+
+@pytest.mark.usefixtures("failing_logs")
+@pytest.mark.parametrize("enforce", [True, False])
+def test_a_log_handler_that_raises_changes_no_verdict(
+    transport: Transport,
+    tls_version: ssl.TLSVersion,
+    enforce: bool,
+    unraisable: list[BaseException],
+) -> None:
+    """The report goes to the callback, and what the handler raised to sys.unraisablehook."""
+    reports: list[PinReport] = []
+    pins = PinSet(WRONG, enforce=enforce, expires=datetime.now(timezone.utc) + timedelta(1))
+    context = client(pins, tls_version, reports)
+    seen = converse(transport, context, peers.server_context(CHAIN, tls_version))
+    assert isinstance(seen.client.error, PinMismatchError) == enforce
+    assert (seen.client.data == b"ping") != enforce
+    assert len(reports) == 1
+    assert {str(error) for error in unraisable} == {"no space left for logs"}
+    assert len(unraisable) == 2 - enforce  # the mismatch; and that the pins are about to expire
+
+
 # JSON --------------------------------------------------------------------------------------------
 
 
@@ -454,6 +493,25 @@ def test_the_end_of_pins_is_announced_once_a_day(
     reporter.pin_expiry_warning = None
     clock.append(NOW + timedelta(days=31))
     assert said() == []
+
+
+def test_of_two_that_come_at_once_one_announces_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another thread may be faster while one looks whether it has been said."""
+    reporter = Reporter()
+    pins = PinSet(WRONG, expires=NOW)
+    others = iter([True])
+
+    class Moment(datetime):
+        def date(self) -> date:
+            if next(others, False):
+                reporter.look_ahead("'a.test'", pins, ())
+            return super().date()
+
+    monkeypatch.setattr(_reports, "_now", lambda: Moment(2030, 1, 1, 12, tzinfo=timezone.utc))
+    reporter.look_ahead("'a.test'", pins, ())
+    assert len(caplog.messages) == 1
 
 
 def test_the_end_of_matched_certificates_is_announced(
