@@ -34,6 +34,7 @@ __all__ = [
     "Entry",
     "PinLine",
     "canonical_peer",
+    "canonical_peer_or_pattern",
     "format_lines",
     "host_of_line",
     "read_lines",
@@ -52,6 +53,7 @@ _CANONICAL = re.compile(
     r"((?:cert-)?sha256/[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)"
     r"((?:[ \t]+[a-z][^\s#]*)*)[ \t]*(?:[ \t]#.*)?\r?"
 )
+_MAX_MESSAGE = 1000  # characters
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _DEPTH = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -220,7 +222,8 @@ def _read_options(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(map(_read_option, text.split()))
 
 
-def _canonical_peer_or_pattern(text: str) -> str:
+def canonical_peer_or_pattern(text: str) -> str:
+    """Return the one form of what a line of a store may begin with."""
     return canonical_pattern(text) if text.startswith("*") else canonical_peer(text)
 
 
@@ -240,6 +243,14 @@ def _read_line(line: str, canonical: Callable[[str], str]) -> tuple[str, str, st
     return canonical(host), position, str(Pin.parse(pin)), "".join(options)
 
 
+def _in_brief(message: str) -> str:
+    """A message that quotes the file, and may have got all of it."""
+    if len(message) <= _MAX_MESSAGE:
+        return message
+    half = _MAX_MESSAGE // 2
+    return f"{message[:half]} [...] {message[-half:]}"
+
+
 def read_lines(text: str, name: str, *, ports: bool = False) -> dict[str, Entry]:
     """Read the text of a pin file.
 
@@ -254,7 +265,7 @@ def read_lines(text: str, name: str, *, ports: bool = False) -> dict[str, Entry]
     Raises:
         PinSyntaxError: a line cannot be read; the message has file, line and reason.
     """
-    canonical = _canonical_peer_or_pattern if ports else canonical_pattern
+    canonical = canonical_peer_or_pattern if ports else canonical_pattern
     entries: dict[str, Entry] = {}
     plain = _CANONICAL.fullmatch
     for number, line in enumerate(text.split("\n"), 1):
@@ -270,7 +281,7 @@ def read_lines(text: str, name: str, *, ports: bool = False) -> dict[str, Entry]
                 if options:
                     entry.say(_read_options(options))
         except ValueError as error:
-            raise PinSyntaxError(f"{name}, line {number}: {error}") from None
+            raise PinSyntaxError(f"{name}, line {number}: {_in_brief(str(error))}") from None
     for host, entry in entries.items():
         if entry.options.get("check-expiry") == "no" and entry.options.get("trust") != "pins":
             raise PinSyntaxError(
@@ -285,7 +296,7 @@ def host_of_line(line: str) -> str | None:
     if match := _CANONICAL.fullmatch(line):
         return match[1]
     fields = _COMMENT.sub("", line).split()
-    return _canonical_peer_or_pattern(fields[0]) if fields else None
+    return canonical_peer_or_pattern(fields[0]) if fields else None
 
 
 def _format_time(moment: datetime) -> str:

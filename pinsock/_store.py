@@ -23,6 +23,7 @@ import errno
 import fcntl
 import logging
 import os
+import stat
 import threading
 import time
 import weakref
@@ -32,15 +33,22 @@ from typing import TYPE_CHECKING, Literal, Union
 
 from pinsock._errors import PinSyntaxError, UnpinnedPeerError
 from pinsock._hosts import HostPins, Unpinned, check_unpinned, find, look_up
-from pinsock._lines import HEADING, Entry, canonical_peer, format_lines, host_of_line, read_lines
+from pinsock._lines import (
+    HEADING,
+    Entry,
+    canonical_peer,
+    canonical_peer_or_pattern,
+    format_lines,
+    host_of_line,
+    read_lines,
+)
 from pinsock._pins import FirstUse, Pin, PinSet, PinsLike
+from pinsock._reports import log
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
 
 __all__ = ["PinFile", "TofuStore"]
-
-_log = logging.getLogger("pinsock")
 
 # Nanoseconds: longer than the tick of any clock that time stamps of files are taken from.
 _TICK = 20_000_000
@@ -69,21 +77,34 @@ def _await_tick(status: os.stat_result) -> None:
         time.sleep((_TICK - young) / 1e9)
 
 
-def _read(path: str) -> tuple[_Signature, str]:
-    """Read a whole version of a text file."""
+def _open_to_read(path: str, flags: int) -> int:
+    # A pipe that nobody writes to would be waited for, and with it every handshake.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "this is no regular file", path)
+
+
+def _read(path: str) -> tuple[_Signature, bytes]:
+    """Read a whole version of a file."""
     for _ in range(_MAX_READS):
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_to_read) as file:
             before = os.fstat(file.fileno())
             data = file.read()
             _await_tick(before)
             after = os.fstat(file.fileno())
         if _signature(before) == _signature(after):
-            try:
-                return _signature(after), data.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                line = data.count(b"\n", 0, error.start) + 1
-                raise PinSyntaxError(f"{path}, line {line}: this is not UTF-8") from None
+            return _signature(after), data
     raise OSError(errno.EBUSY, "the file never stops changing", path)
+
+
+def _decode(data: bytes, path: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PinSyntaxError(f"{path}, line {line}: this is not UTF-8") from None
 
 
 def _is_at(path: str, status: os.stat_result) -> bool:
@@ -94,11 +115,12 @@ def _is_at(path: str, status: os.stat_result) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: str) -> Iterator[os.stat_result]:
-    """Keep all others who mean to change a file out; it is made if it is not there."""
+def _locked(path: str, *, make: bool = True) -> Iterator[os.stat_result]:
+    """Keep all others who mean to change a file out; by default, make it if it is not there."""
     deadline = time.monotonic() + _LOCK_TIMEOUT
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_CREAT * make
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, flags, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,10 +136,30 @@ def _locked(path: str) -> Iterator[os.stat_result]:
                 yield status
                 return
         finally:
+            # To close it is not enough: the lock is also that of a child forked in the meantime.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 
-def _replace(path: str, text: str, mode: int) -> None:
+def _hand_over(descriptor: int, status: os.stat_result) -> None:
+    """Give a new file the owner, the group and the mode of the one it replaces."""
+    mode = stat.S_IMODE(status.st_mode)
+    new = os.fstat(descriptor)
+    if new.st_uid != status.st_uid:
+        # Only root may give files away.  Others could write to the file, and so its group, or
+        # everybody, may do so again.
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, status.st_uid, -1)
+    if new.st_gid != status.st_gid:
+        try:
+            os.fchown(descriptor, -1, status.st_gid)
+        except OSError:
+            # What the old group might do is not for another one: that may do what all others may.
+            mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    os.fchmod(descriptor, mode)
+
+
+def _replace(path: str, text: str, old: os.stat_result) -> None:
     """Put a new file in the place of a locked one; a crash leaves the one or the other."""
     directory, name = os.path.split(path)
     # One name will do, under the lock; what a crash has left of it is in the way.
@@ -129,7 +171,7 @@ def _replace(path: str, text: str, mode: int) -> None:
         with open(descriptor, "wb") as file:
             file.write(text.encode())
             file.flush()
-            os.fchmod(descriptor, mode & 0o7777)
+            _hand_over(descriptor, old)
             os.fsync(descriptor)
         os.replace(new, path)
     except BaseException:
@@ -188,6 +230,8 @@ class _Watched:
         self._ports = ports
         self._missing = missing
         self._seen: _Signature | None = None
+        # Of which version, if of one, was said what; None since all is well.
+        self._said: tuple[_Signature | None, str] | None = None
         self.entries: dict[str, Entry] = {}
         self.unlock()
         _files.add(self)
@@ -205,59 +249,88 @@ class _Watched:
             PinSyntaxError: a line cannot be read.
         """
         with self._lock:
-            self._seen, self.entries = self._load()
+            signature, data = self._load()
+            self._take(signature, self._parse(data))
 
-    def _load(self) -> tuple[_Signature, dict[str, Entry]]:
+    def _load(self) -> tuple[_Signature, bytes]:
         try:
-            signature, text = _read(self.path)
+            return _read(self.path)
         except FileNotFoundError:
             if not self._missing:
                 raise
-            signature, text = _ABSENT, ""
-        return signature, read_lines(text, self.path, ports=self._ports)
+            return _ABSENT, b""
+
+    def _parse(self, data: bytes) -> dict[str, Entry]:
+        return read_lines(_decode(data, self.path), self.path, ports=self._ports)
+
+    def _take(self, signature: _Signature, entries: dict[str, Entry]) -> None:
+        # In this order: who finds the new signature, without the lock, goes on to the entries.
+        self.entries = entries
+        self._seen = signature
+        self._said = None
+
+    def _look(self) -> _Signature | None:
+        try:
+            return _signature(os.stat(self.path))
+        except FileNotFoundError:
+            return _ABSENT
+        except OSError:
+            return None
 
     def current(self) -> dict[str, Entry]:
         """What the file says now, or said when it could last be read; one ``stat``, as a rule."""
-        try:
-            signature: _Signature | None = _signature(os.stat(self.path))
-        except FileNotFoundError:
-            signature = _ABSENT
-        except OSError:
-            signature = None
-        if signature != self._seen:
+        if self._look() != self._seen:
             with self._lock:
-                # Another thread may have been here in the meantime.
+                # Another thread may have been here in the meantime, and what this one has seen
+                # may be older than what that one has read.
+                signature = self._look()
                 if signature != self._seen:
                     self._try_reload(signature)
         return self.entries
 
     def _try_reload(self, signature: _Signature | None) -> None:
         try:
-            seen, entries = self._load()
-            if self.entries and not entries and not self._missing:
-                # As a file is in the middle of being written over.
+            signature, data = self._load()
+            entries = self._parse(data)
+            # As a file is in the middle of being written over.  (What we have written ourselves
+            # has a heading.)
+            cut_off = not data and signature != _ABSENT if self._missing else not entries
+            if self.entries and cut_off:
                 raise PinSyntaxError(f"{self.path}: no line is left of it")
-        except (OSError, PinSyntaxError) as error:
-            said = f"{self.path}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            _log.error("the pins stay as they were: %s", said)
-            self._seen = signature  # once is enough
+        except OSError as error:
+            # That a file is gone is over when it is there.  What else there may be (too many open
+            # files, a server that does not answer) leaves no mark on it, and is tried again.
+            self._seen = signature if signature == _ABSENT else None
+            self._complain(None, f"{self.path}: {error.strerror}")
+        except PinSyntaxError as error:
+            self._seen = signature
+            self._complain(signature, str(error))
         else:
-            self._seen, self.entries = seen, entries
+            self._take(signature, entries)
+
+    def _complain(self, signature: _Signature | None, what: str) -> None:
+        if self._said != (signature, what):  # once is enough
+            self._said = signature, what
+            log(logging.ERROR, "the pins stay as they were: %s", what)
 
     @contextlib.contextmanager
-    def changing(self) -> Iterator[Callable[[Callable[[str], str]], None]]:
-        """Lock the file; what is yielded takes a function from its old text to the new one."""
+    def changing(self, *, make: bool = True) -> Iterator[Callable[[Callable[[str], str]], None]]:
+        """Lock the file; what is yielded takes a function from its old text to the new one.
+
+        Args:
+            make: make the file if it is not there.
+        """
         with self._lock:
             # Where a link points to: the link itself stays.
             path = os.path.realpath(self.path)
-            with _locked(path) as status:
+            with _locked(path, make=make) as status:
                 self.reload()
 
                 def change(rewrite: Callable[[str], str]) -> None:
-                    text = rewrite(_read(path)[1])
+                    text = rewrite(_decode(_read(path)[1], path))
                     # What cannot be read is not to be written.
                     read_lines(text, self.path, ports=self._ports)
-                    _replace(path, text, status.st_mode)
+                    _replace(path, text, status)
                     self.reload()
 
                 yield change
@@ -352,7 +425,8 @@ class PinFile:
         """
         if pins is not None and not isinstance(pins, HostPins):
             pins = HostPins(pins)
-        with self._file.changing() as change:
+        # Nothing is made of nothing: the pins of a file that is gone are not written as none.
+        with self._file.changing(make=pins is not None) as change:
             old = self._file.entries
             if pins is None:
                 kept = {host: entry.pin_set() for host, entry in old.items()}
@@ -482,7 +556,7 @@ class TofuStore:
             KeyError: it is not in the store.
             OSError: the file cannot be written, or stays locked for 10 seconds.
         """
-        name = name if name.startswith("*") else canonical_peer(name)
+        name = canonical_peer_or_pattern(name)
         with self._file.changing() as change:
             if name not in self._file.entries:
                 raise KeyError(name)
@@ -496,11 +570,20 @@ class TofuStore:
         return len(self._file.current())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._file.current()
+        try:
+            return isinstance(name, str) and (
+                canonical_peer_or_pattern(name) in self._file.current()
+            )
+        except PinSyntaxError:
+            return False
 
     def __getitem__(self, name: str) -> PinSet:
-        """Return the pin set of a peer; its ``first_seen`` says since when it is known."""
-        return self._file.current()[name].pin_set()
+        """Return the pin set of a peer; its ``first_seen`` says since when it is known.
+
+        Raises:
+            KeyError: it is not in the store.
+        """
+        return self._file.current()[canonical_peer_or_pattern(name)].pin_set()
 
     def __repr__(self) -> str:
         return f"TofuStore({self.path!r}, mode={self._mode!r})"
@@ -512,5 +595,5 @@ def _append(text: str, lines: Iterable[str]) -> str:
 
 
 def _drop(text: str, name: str) -> str:
-    kept = (line for line in _lines_of(text) if host_of_line(line) != name)
+    kept = [line for line in _lines_of(text) if host_of_line(line) != name] or [HEADING]
     return "".join(f"{line}\n" for line in kept)

@@ -137,6 +137,16 @@ def test_what_cannot_be_read(line: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_a_message_does_not_quote_all_of_a_huge_line() -> None:
+    """It goes to a log, which is not to grow by the file."""
+    with pytest.raises(PinSyntaxError) as caught:
+        read_lines(f"a.test leaf {'A' * 100_000}", "pins")
+    message = str(caught.value)
+    assert message.startswith("pins, line 1: ")
+    assert " [...] " in message
+    assert len(message) < 1100
+
+
 def test_options_that_contradict_each_other_name_the_later_line() -> None:
     """The lines of a host make one set, which cannot end on two days."""
     text = f"a.b leaf {A} expires=2027-01-01\na.b leaf {B} expires=2027-01-02\n"

@@ -206,6 +206,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "a directory": lambda path: (path.unlink(), path.mkdir()),
     "no way there": lambda path: (path.unlink(), path.symlink_to(path)),
     "cut off": lambda path: path.write_text(""),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
 }
 
 
@@ -231,6 +232,85 @@ def test_a_broken_version_changes_nothing_and_is_said_once(
     path.write_text(line("a.test", B))
     assert leaf(file) == str(B)
     assert len(caplog.records) == 1
+
+
+def test_what_cannot_be_read_for_a_while_is_read_after_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new version is not given up because the process had too many open files just then."""
+    file = PinFile(path)
+    path.write_text(line("a.test", B))
+    with monkeypatch.context() as patch:
+
+        def fail(name: str) -> object:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
+
+        patch.setattr(_store, "_read", fail)
+        for _ in range(3):
+            assert leaf(file) == str(A)
+    (record,) = caplog.records
+    assert "pins: Too many open files" in record.getMessage()
+    assert leaf(file) == str(B)
+
+
+def test_a_version_is_complained_of_once_whoever_has_seen_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also if a thread that has seen an older one comes after another that has read it."""
+    file = PinFile(path)
+    path.write_text("broken")
+    stat = os.stat
+    late = iter([True])
+
+    def look(name: str) -> os.stat_result:
+        status = stat(name)
+        if next(late, False):
+            path.write_text("broken, too")
+            assert leaf(file) == str(A)
+        return status
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", look)
+        for _ in range(3):
+            assert leaf(file) == str(A)
+    assert len(caplog.records) == 1
+
+
+def test_new_pins_are_there_before_the_file_is_taken_for_read(path: Path) -> None:
+    """A thread that looks in between reads as well, and does not go on with the old pins."""
+    file = PinFile(path)
+    order: list[str] = []
+
+    class Watching(_store._Watched):
+        def __setattr__(self, name: str, value: object) -> None:
+            order.append(name)
+            super().__setattr__(name, value)
+
+    file._file.__class__ = Watching
+    path.write_text(line("a.test", B))
+    assert leaf(file) == str(B)
+    assert order.index("entries") < order.index("_seen")
+
+
+@pytest.mark.usefixtures("failing_logs")
+def test_a_log_handler_that_raises_locks_nobody_out(
+    path: Path, unraisable: list[BaseException]
+) -> None:
+    """The last good pins stay in use, whatever becomes of the message."""
+    file = PinFile(path)
+    path.write_text("a.test leaf\n")
+    for _ in range(3):
+        assert leaf(file) == str(A)
+    assert [str(error) for error in unraisable] == ["no space left for logs"]
+
+
+@pytest.mark.parametrize("make", [PinFile, TofuStore])
+def test_what_is_no_file_is_refused(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """A pipe would be waited for, and a device be replaced by what is written (as root)."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path(os.devnull)):
+        with pytest.raises(OSError, match="this is no regular file"):
+            make(path)
 
 
 def test_reload_raises_what_is_wrong(path: Path) -> None:
@@ -439,6 +519,52 @@ def test_a_link_and_permissions_stay(path: Path, tmp_path: Path) -> None:
     assert os.listdir(directory) == ["link"]
 
 
+def _like(path: Path, *, mode: int, uid: int = 0, gid: int = 0) -> os.stat_result:
+    """The status of a file, but of that mode, and so much off its owner and group."""
+    status = path.stat()
+    fields = [*status]
+    fields[0], fields[4], fields[5] = mode, status.st_uid + uid, status.st_gid + gid
+    return os.stat_result(fields)
+
+
+def test_owner_and_group_stay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that root rewrites can be read by the program whose file it is."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _descriptor, uid, gid: given.append((uid, gid)))
+    status = _like(path, mode=0o100640, uid=1, gid=2)
+    _store._replace(str(path), line("a.test", B), status)
+    assert given == [(status.st_uid, -1), (-1, status.st_gid)]
+    assert path.stat().st_mode & 0o7777 == 0o640
+    _store._replace(str(path), line("a.test", B), path.stat())
+    assert len(given) == 2
+
+
+@pytest.mark.parametrize(("mode", "left"), [(0o660, 0o600), (0o664, 0o644), (0o666, 0o666)])
+def test_another_group_gets_no_more_than_everybody(
+    path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, left: int
+) -> None:
+    """If the group cannot stay, what it might do goes as well."""
+
+    def refuse(_descriptor: int, _uid: int, _gid: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    _store._replace(str(path), line("a.test", B), _like(path, mode=mode, uid=1, gid=1))
+    assert path.stat().st_mode & 0o7777 == left
+
+
+def test_the_pins_of_a_file_that_is_gone_are_not_written_as_none(path: Path) -> None:
+    """What is there cannot be written anew if nothing is there; new pins can."""
+    file = PinFile(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        file.write()
+    assert not path.exists()
+    assert leaf(file) == str(A)
+    file.write({"a.test": B})
+    assert leaf(PinFile(path)) == str(B)
+
+
 STEPS = ("open", "fchmod", "fsync", "replace", "directory")
 
 
@@ -576,6 +702,24 @@ def test_a_forked_child_is_not_locked_out(path: Path) -> None:
     finally:
         done.set()
         thread.join(10)
+
+
+def test_a_lock_ends_with_its_holder_and_not_with_a_child_of_the_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that was forked under the lock has the descriptor, too, and keeps it open."""
+    opened: list[int] = []
+    real = os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda *args: opened.append(real(*args)) or opened[-1])
+        with _store._locked(str(path)):
+            inherited = os.dup(opened[0])  # which is what a fork does
+    monkeypatch.setattr(_store, "_LOCK_TIMEOUT", -1.0)
+    try:
+        with _store._locked(str(path)):
+            pass
+    finally:
+        os.close(inherited)
 
 
 # TofuStore: handshakes ---------------------------------------------------------------------------
@@ -821,6 +965,10 @@ def test_peers_can_be_listed_and_forgotten(tmp_path: Path) -> None:
     assert store("x.b.test") == PinSet({"leaf": C})
     assert store.path == str(path)
     assert repr(store) == f"TofuStore('{path}', mode='first-use')"
+    assert "A.test." in store
+    assert store["A.test."] == PinSet({"leaf": A})
+    assert "no name" not in store
+    assert 3 not in store
     store.remove("A.test.")
     store.remove("*.b.test")
     with pytest.raises(KeyError, match=r"a\.test"):
@@ -861,6 +1009,22 @@ def test_a_broken_store_records_nobody(tmp_path: Path, caplog: pytest.LogCapture
         meet(store, "c.test", A)
     assert path.read_text() == good + "b.test leaf\n"
     assert len(caplog.records) == 1
+
+
+def test_a_store_in_the_middle_of_being_written_over_knows_its_peers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Empty, it would take any key of any peer; one that has lost its last peer is believed."""
+    path = tmp_path / "known"
+    path.write_text(line("a.test", A))
+    store = TofuStore(path)
+    path.write_text("")
+    assert store("a.test") == PinSet({"leaf": A})
+    assert "no line is left of it" in caplog.text
+    path.write_text(line("a.test", A))
+    TofuStore(path).remove("a.test")
+    assert path.read_text() == HEADING + "\n"
+    assert list(store) == []
 
 
 def test_a_line_without_an_end_is_not_run_into(tmp_path: Path) -> None:
