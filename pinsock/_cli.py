@@ -818,7 +818,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit:  # --help; wrong usage is a Mistake
             status = 0
         # Here and not at the interpreter's end, where nobody could catch what it raises.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except Mistake as mistake:
         complain("error: " + " ".join(str(mistake).split()))

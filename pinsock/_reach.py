@@ -64,12 +64,16 @@ class Mistake(Exception):
 
 def say(text: str) -> None:
     """Print what may hold any character on a terminal that may not know it."""
+    if sys.stdout is None:
+        raise Mistake("cannot write the output: standard output is closed")
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def complain(text: str) -> None:
-    print(f"pinsock: {text}", file=sys.stderr)
+    # To print() no file is standard output, where the answer goes: into a pin file, maybe.
+    if sys.stderr is not None:
+        print(f"pinsock: {text}", file=sys.stderr)
 
 
 def print_json(value: Mapping[str, object]) -> None:

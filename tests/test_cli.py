@@ -1240,6 +1240,34 @@ def test_an_answer_that_cannot_be_written_is_an_error(
     assert "cannot write the output: No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["pin", "lint", "demo"])
+def test_a_closed_standard_output_is_an_error(
+    command: str,
+    chain: Chain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Python has no sys.stdout then; nothing was answered, so nobody may take it for a yes."""
+    (tmp_path / "pins").write_text(f"a.test leaf {chain.pins[0]}\n")
+    of = {"pin": [chain.leaf_pem], "lint": [tmp_path / "pins"], "demo": []}[command]
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(command, *of) == 1
+    assert run("--help") == 0
+    monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert said.startswith("pinsock: error: cannot write the output: standard output is closed\n")
+
+
+def test_a_complaint_never_goes_where_the_answer_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a standard error it is lost: standard output may well be a pin file."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run("pin", tmp_path / "missing") == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_a_closed_standard_input_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
