@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import ssl
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from queue import SimpleQueue
 
 from pinsock import PinMatch, PinSet, PinSyntaxError, _chain
 from pinsock._hosts import find
@@ -225,18 +227,34 @@ def _look_at_all(
 ) -> list[_Row]:
     """Look at all of them side by side, a bounded number at a time; in their order."""
     progress = _Progress(len(lines))
-    pool = ThreadPoolExecutor(jobs)
+    tasks: SimpleQueue[tuple[Future[_Row], tuple[str, Entry, Line | None]] | None] = SimpleQueue()
+    futures: list[Future[_Row]] = [Future() for _ in lines]
+
+    def work() -> None:
+        for future, each in iter(tasks.get, None):
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(_look(*each, cafile))
+                except BaseException as error:
+                    future.set_exception(error)
+
+    for task in zip(futures, lines, strict=True):
+        tasks.put(task)
+    jobs = min(jobs, len(lines))
+    for _ in range(jobs):
+        tasks.put(None)
+        # A ThreadPoolExecutor would be waited for, and with it, on Ctrl-C, the slowest server.
+        threading.Thread(target=work, daemon=True).start()
     try:
-        futures = [pool.submit(_look, *each, cafile) for each in lines]
-        left: set[Future[_Row]] = set(futures)
+        left = set(futures)
         while left:
             progress.show(len(futures) - len(left))
             _, left = wait(left, return_when=FIRST_COMPLETED)
         return [future.result() for future in futures]
     finally:
         progress.clear()
-        # On Ctrl-C those that have not begun do not begin.
-        pool.shutdown(cancel_futures=True)
+        for future in futures:
+            future.cancel()  # those that have not begun do not begin
 
 
 def _print_table(rows: Sequence[_Row]) -> None:

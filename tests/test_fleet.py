@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import socket
 import ssl
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pinsock import Pin, PinFile, PinSet, _fleet
-from tests.test_cli import Chain, canonical, complaint, drain, listening, run, tls_server
+from tests.test_cli import ROOT, Chain, canonical, complaint, drain, listening, run, tls_server
 
 WRONG = str(Pin("spki", "sha256", bytes(32)))
 OTHER = str(Pin("spki", "sha256", bytes([1]) * 32))
@@ -185,6 +187,69 @@ def test_a_bounded_number_of_connections_at_a_time(
     assert status == 0
     assert most == [2]
     assert [host["name"] for host in said["hosts"]] == names
+
+
+def test_an_interruption_waits_for_no_server(file: Path) -> None:
+    """Ctrl-C ends the command at once, however long the --timeout of a silent server is."""
+    # What runs in the background of a shell ignores the signal, and so would what it starts.
+    heeding = (
+        "import runpy, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "runpy.run_module('pinsock', run_name='__main__', alter_sys=True)\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(10)
+        port = silent.getsockname()[1]
+        file.write_text(f"127.0.0.1:{port} leaf {WRONG}\n")
+        with subprocess.Popen(
+            [sys.executable, "-c", heeding, "check", str(file), "--timeout", "600"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+        ) as command:
+            with silent.accept()[0]:
+                command.send_signal(signal.SIGINT)
+                try:
+                    said = command.communicate(timeout=30)
+                finally:
+                    command.kill()
+    assert (command.returncode, *said) == (130, "", "pinsock: interrupted\n")
+
+
+def test_after_an_interruption_no_connection_begins(
+    file: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have begun end by themselves, and are the last."""
+    file.write_text(f"*.a.test leaf {WRONG}\n*.b.test leaf {WRONG}\n")
+    begun, go_on, looked = threading.Event(), threading.Event(), list[str]()
+
+    def look(name: str, *_: Any) -> None:
+        looked.append(name)
+        begun.set()
+        go_on.wait(10)
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        begun.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_fleet, "_look", look)
+    monkeypatch.setattr(_fleet, "wait", interrupted)
+    before = set(threading.enumerate())
+    assert run("check", file, "--jobs", "1") == 130
+    go_on.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert looked == ["*.a.test"]
+    assert capsys.readouterr().err == "pinsock: interrupted\n"
+
+
+def test_a_bug_in_one_check_is_not_hidden(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thread raises is raised here, and is no row."""
+    file.write_text(f"*.a.test leaf {WRONG}\n")
+    monkeypatch.setattr(_fleet, "_look", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        run("check", file)
 
 
 class _Terminal(io.StringIO):
