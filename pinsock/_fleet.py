@@ -7,6 +7,7 @@ and when.  ``lint`` says so of the file alone.
 from __future__ import annotations
 
 import argparse
+import os
 import ssl
 import sys
 import threading
@@ -201,6 +202,15 @@ def _lines(
             yield name, entry, Line.to(Target(*split_peer(name)), arguments, arguments.port)
 
 
+def _columns() -> int:
+    """How wide the terminal is on which the progress is shown."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        columns = 0
+    return columns or 80  # a terminal that does not know says 0
+
+
 class _Progress:
     """A bar on the terminal, as long as there is one."""
 
@@ -212,8 +222,12 @@ class _Progress:
 
     def show(self, done: int) -> None:
         if self._shown:
-            bar = "#" * (self._WIDTH * done // self._total)
-            sys.stderr.write(f"\r[{bar:{self._WIDTH}}] {done}/{self._total}")
+            total = str(self._total)
+            # One that wraps is never overwritten, and scrolls the screen away line by line.
+            room = _columns() - len(f"[] {total}/{total}") - 1
+            width = max(0, min(self._WIDTH, room))
+            bar = "#" * (width * done // self._total)
+            sys.stderr.write(f"\r[{bar:{width}}] {done}/{total}")
             sys.stderr.flush()
 
     def clear(self) -> None:

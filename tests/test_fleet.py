@@ -260,13 +260,20 @@ class _Terminal(io.StringIO):
 def test_a_terminal_gets_a_progress_bar(
     file: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on standard error, and is gone at the end."""
+    """It is on standard error, fits into one line of it, and is gone at the end."""
     file.write_text(f"*.example.com leaf {WRONG}\n*.example.net leaf {WRONG}\n")
     terminal = _Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert run("check", file) == 0
     assert terminal.getvalue().startswith("\r[" + " " * 30 + "] 0/2")
     assert terminal.getvalue().endswith("\r\033[K")
+    for columns, width in ((80, 30), (20, 13), (5, 0), (0, 30)):
+        monkeypatch.setattr(terminal, "fileno", lambda: 2)
+        size = os.terminal_size((columns, 24))
+        monkeypatch.setattr(os, "get_terminal_size", lambda _fd, size=size: size)
+        terminal.truncate(terminal.seek(0))
+        assert run("check", file) == 0
+        assert terminal.getvalue().startswith("\r[" + " " * width + "] 0/2")
     monkeypatch.setattr(sys, "stderr", None)
     assert run("check", file) == 0
 
