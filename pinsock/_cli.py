@@ -703,7 +703,11 @@ def _parser() -> _Parser:
     lint_.set_defaults(run=lint)
     lint_.add_argument("file", metavar="FILE")
     lint_.add_argument(
-        "hosts", metavar="HOST", nargs="*", help="the hosts that the program talks to: all of them"
+        "hosts",
+        metavar="HOST",
+        nargs="*",
+        default=[],  # without one argparse says that HOST is required
+        help="the hosts that the program talks to: all of them",
     )
 
     for command in (show, pin_host):

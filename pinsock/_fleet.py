@@ -309,6 +309,14 @@ def _duplicates(name: str, entry: Entry) -> Iterator[tuple[int, str]]:
 def _lint_host(name: str, entry: Entry, now: datetime, days: int) -> Iterator[tuple[int, str]]:
     pins = entry.pin_set()
     number = entry.lines[0].number
+    # A TofuStore, which knows ports, says since when it knows a peer.
+    port = None if name.startswith("*") else split_peer(name)[1]
+    if port is not None and "first-seen" not in entry.options:
+        yield (
+            number,
+            f"{name}: a PinFile takes no port, and refuses the whole file for it: write the host "
+            "alone (only a TofuStore knows ports)",
+        )
     if name.startswith("*.") and len(name) > _MAX_NAME:  # no room for what it stands for
         yield number, f"{name}: no host has a name as long as that: this matches nothing"
     for position, alternatives in pins.positions.items():
@@ -357,6 +365,8 @@ def lint(arguments: argparse.Namespace) -> int:
         for name, entry in entries.items()
         for finding in _lint_host(name, entry, now, arguments.days)
     ]
+    if not entries:
+        findings.append((0, "there are no lines: every host is refused, or goes without pins"))
     if arguments.hosts:
         findings += _lint_hosts(entries, arguments.hosts)
     for number, text in sorted(findings):

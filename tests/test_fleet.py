@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from pinsock import Pin, PinFile, PinSet, _fleet
+from pinsock import Pin, PinFile, PinSet, PinSyntaxError, TofuStore, _fleet
 from tests.test_cli import ROOT, Chain, canonical, complaint, drain, listening, run, tls_server
 
 WRONG = str(Pin("spki", "sha256", bytes(32)))
@@ -484,8 +484,30 @@ def test_a_pattern_without_room_matches_nothing(file: Path, capsys: Capture) -> 
     assert "this matches nothing" in found
 
 
+def test_a_port_that_a_pin_file_does_not_take_is_named(file: Path, capsys: Capture) -> None:
+    """check and a TofuStore know ports, and a PinFile refuses the whole file; a store is one."""
+    both = f"[::1]:8443 leaf {WRONG}%s\n[::1]:8443 leaf {OTHER}\n"
+    file.write_text(both % "")
+    (found,) = findings(capsys, file)
+    assert found.startswith(":1: [::1]:8443: a PinFile takes no port, and refuses the whole file")
+    with pytest.raises(PinSyntaxError):
+        PinFile(file)
+    file.write_text(both % " first-seen=2026-01-31T00:00:00Z")
+    assert findings(capsys, file) == [": 1 hosts, nothing that will hurt"]
+    TofuStore(file)
+
+
+def test_a_file_without_lines_is_named(file: Path, capsys: Capture) -> None:
+    """It is what a shell leaves behind when 'pin-host HOST > FILE' fails."""
+    file.write_text("# nothing\n")
+    assert findings(capsys, file) == [
+        ": there are no lines: every host is refused, or goes without pins"
+    ]
+
+
 def test_a_broken_file_is_named(file: Path, capsys: Capture) -> None:
-    """With the line; and one that is not there is wrong usage."""
+    """With the line; and one that is not there, or not said, is wrong usage."""
+    assert "are required: FILE (see" in complaint(capsys, 2, "lint")
     assert "there is no such file" in complaint(capsys, 2, "lint", file)
     file.write_text("a.test leaf\n")
     assert f"{file}, line 1: " in complaint(capsys, 1, "lint", file)
