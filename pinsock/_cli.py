@@ -482,7 +482,10 @@ def _pin_host(arguments: argparse.Namespace) -> int:
         None,
     )
     if row is None:
-        raise Mistake(f"{line.target} has no verified certificate at {arguments.position}")
+        raise Mistake(
+            f"{line.target} has no verified certificate at {arguments.position}: python -m pinsock "
+            "show tells what there is, and with --cafile FILE what a private authority verifies"
+        )
     if row.pin is None:
         raise Mistake(f"{line.target}: the public key of its certificate cannot be read")
     pins = [row.pin]
@@ -490,11 +493,24 @@ def _pin_host(arguments: argparse.Namespace) -> int:
         pins.append(str(_make_key(arguments.backup_key)))
     position = int(arguments.position) if arguments.position.isdigit() else arguments.position
     found = PinSet({position: pins}, trust=arguments.trust, expires=arguments.expires)
+    if not sight.trusted:
+        _warn_of_refusal(line, found)
     first, *rest = format_lines(host, found)
     say(f"{first}  # {_printable(row.subject or '(no subject)')}")
     for text in rest:
         say(f"{text}  # backup, {_printable(arguments.backup_key)}")
     return 0
+
+
+def _warn_of_refusal(line: Line, pins: PinSet) -> None:
+    """Say so if clients refuse the server in spite of its pins: for its name, or a date."""
+    try:
+        with line.connect(make_context(pins, None)) as tls:
+            tls.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        complain(f"warning: with these pins clients refuse {line.target}: {reason_of(error)}")
+    except Mistake:
+        pass  # it was seen; what it wants of a client beyond that is no matter of pins
 
 
 def _make_key(path: str) -> Pin:

@@ -25,12 +25,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from pinsock import Pin, PinFile, PinSet, PinSyntaxError, TofuStore, _fleet
+from pinsock import Pin, PinFile, PinSet, PinSyntaxError, TofuStore, _cli, _fleet
+from pinsock._reach import Mistake
 from tests.test_cli import ROOT, Chain, canonical, complaint, drain, listening, run, tls_server
 
 WRONG = str(Pin("spki", "sha256", bytes(32)))
 OTHER = str(Pin("spki", "sha256", bytes([1]) * 32))
 TODAY = datetime.now(timezone.utc).date()
+_DAYS = timedelta(days=1)
 Capture = pytest.CaptureFixture[str]
 
 
@@ -354,6 +356,44 @@ def test_who_is_not_vouched_for_is_not_pinned(chain: Chain, capsys: Capture) -> 
         assert "--trust pins" in said
         assert run("pin-host", f"localhost:{port}", "--trust", "pins") == 0
     assert f"{chain.pins[0]} trust=pins" in capsys.readouterr().out
+
+
+def test_pins_that_do_not_help_are_warned_of(tmp_path: Path, capsys: Capture) -> None:
+    """--trust pins forgives an unknown authority; another name, and dates, it does not."""
+    now = datetime.now(timezone.utc)
+    expired = Chain(tmp_path / "old", not_before=now - _DAYS * 2, not_after=now - _DAYS)
+    fresh = Chain(tmp_path / "new")
+    for chain, name, end, reason in (
+        (fresh, "localhost", "2100-01-31", ""),
+        (fresh, "example.com", "2100-01-31", "Hostname mismatch"),
+        (expired, "localhost", "2100-01-31", "certificate has expired"),
+        (fresh, "localhost", "2020-01-31", "the pins for 'localhost' expired"),
+    ):
+        with tls_server(chain.pem) as port:
+            command = ["pin-host", f"127.0.0.1:{port}", "--servername", name, "--trust", "pins"]
+            assert run(*command, "--expires", end) == 0
+        out, err = capsys.readouterr()
+        assert chain.pins[0] in out
+        warning = f"pinsock: warning: with these pins clients refuse 127.0.0.1:{port}: {reason}"
+        assert err.startswith(warning) if reason else err == ""
+
+
+def test_what_a_server_wants_beyond_pins_is_no_matter_of_lines(
+    chain: Chain, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its certificate was seen, so its lines are printed."""
+    made = _cli.make_context
+
+    def failing(pins: PinSet | None, cafile: str | None) -> Any:
+        if pins is not None:
+            raise Mistake("the server wants a client certificate")
+        return made(pins, cafile)
+
+    monkeypatch.setattr(_cli, "make_context", failing)
+    with tls_server(chain.pem) as port:
+        assert run("pin-host", f"127.0.0.1:{port}", "--trust", "pins") == 0
+    out, err = capsys.readouterr()
+    assert (chain.pins[0] in out, err) == (True, "")
 
 
 def test_wrong_wishes_for_lines_are_named(
