@@ -18,7 +18,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from queue import SimpleQueue
 
-from pinsock import PinMatch, PinSet, PinSyntaxError, _chain
+from pinsock import PinMatch, PinMismatchError, PinSet, PinSyntaxError, _chain
 from pinsock._hosts import find
 from pinsock._lines import Entry, canonical_peer, read_lines, split_peer
 from pinsock._reach import (
@@ -156,8 +156,15 @@ def _look(name: str, entry: Entry, line: Line | None, cafile: str | None) -> _Ro
             state, reason = "ok", ""
             certificate_days = _days(_first_end(match, chain), now)
         except ssl.SSLCertVerificationError as error:
-            state = "mismatch" if error.reason == "PIN_MISMATCH" else "refused"
-            reason = reason_of(error)
+            state, reason = "refused", reason_of(error)
+            if isinstance(error, PinMismatchError):
+                # Enough to tell a renewal from an impostor; the rest of the chain is for show.
+                leaf = error.positions[0]
+                state = "mismatch"
+                reason += (
+                    f": its leaf has {leaf.pin or leaf.certificate_pin}; if it was changed on "
+                    "purpose, add this pin; if not, beware"
+                )
         except Mistake as mistake:
             state, reason = "unreachable", str(mistake)
     return _Row(

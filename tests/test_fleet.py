@@ -125,7 +125,7 @@ def test_what_is_wrong_is_said_of_each_host(chain: Chain, file: Path, capsys: Ca
         mismatch, nobody, trusted = said["hosts"]
         assert (status, said["ok"]) == (1, False)
         assert (mismatch["state"], mismatch["enforced"]) == ("mismatch", False)
-        assert "does not match its pins" in mismatch["reason"]
+        assert f"does not match its pins: its leaf has {leaf}; if" in mismatch["reason"]
         assert (nobody["state"], nobody["backup"]) == ("unreachable", False)
         assert "refused the connection" in nobody["reason"]
         assert (trusted["state"], trusted["reason"]) == ("ok", None)
