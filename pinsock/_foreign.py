@@ -271,13 +271,15 @@ def _from_hex(text: str) -> bytes:
 
 
 def _read_presentation(text: str) -> _Record:
-    # RFC 1035 section 5.1: parentheses only keep lines together.
+    # RFC 1035 section 5.1: a line is a record, and parentheses only keep lines together.  Three
+    # records in three lines would pass for one that has too many digits, and is passed over.
     match = None
-    if re.fullmatch(r"[^()]*(?:\([^()]*\)[^()]*)?", text):
+    if re.fullmatch(r"[^()\r\n]*(?:\([^()]*\)[^()\r\n]*)?", text.strip()):
         match = _TLSA_FORM.fullmatch(text.replace("(", " ").replace(")", " ").strip())
     if match is None:
         raise PinSyntaxError(
-            f"{_shown(text)} is not a TLSA record: write '3 1 1 HEX', one record in a text"
+            f"{_shown(text)} is not a TLSA record: write '3 1 1 HEX', one record in a text "
+            "(text.splitlines() makes several of what dig +short prints)"
         )
     usage, selector, matching = (
         _octet(_field(match[number], name, names), name)

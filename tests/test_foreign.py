@@ -166,6 +166,15 @@ def test_what_is_no_record_is_refused(text: object) -> None:
         read_tlsa([text])
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_several_records_in_one_text_are_refused(count: int) -> None:
+    """One that passed for a record too long would be passed over, and all its pins with it."""
+    answer = "".join(f"3 1 1 {HEX[0][:56]} {HEX[0][56:]}\n" for _ in range(count))
+    with pytest.raises(PinSyntaxError, match="splitlines"):
+        read_tlsa([f"3 1 1 {HEX[0]}", answer])
+    assert read_tlsa(answer.splitlines()) == read_tlsa(f"3 1 1 {HEX[0]}\n")
+
+
 @pytest.mark.parametrize(
     "records", [3, None, [3], [(3, 1, 1)], [(3, 1, 1, 3)], [("3", 1, 1, b"")], [(True, 1, 1, b"")]]
 )
