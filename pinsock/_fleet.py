@@ -69,8 +69,8 @@ class _Row:
     Attributes:
         name: the host, or the pattern, that the file has.
         target: where it was looked for; None for a pattern, which is nowhere.
-        state: ``"ok"``, ``"mismatch"``, ``"refused"`` (for no matter of pins), ``"unreachable"`` or
-            ``"not checked"``.
+        state: ``"ok"``, ``"expired"`` (the pins match, and are past their end), ``"mismatch"``,
+            ``"refused"`` (for no matter of pins), ``"unreachable"`` or ``"not checked"``.
         reason: why, in one line; empty if all is well.
         match: where the pins matched.
         certificate_days: days until the first certificate that was matched expires.
@@ -154,6 +154,8 @@ def _look(name: str, entry: Entry, line: Line | None, cafile: str | None) -> _Ro
                 tls.do_handshake()
                 match, chain = tls.pin_match, tls.get_verified_chain()
             state, reason = "ok", ""
+            if pins.expired(now):
+                state, reason = "expired", "the pins have expired: bring in new ones"
             certificate_days = _days(_first_end(match, chain), now)
         except ssl.SSLCertVerificationError as error:
             state, reason = "refused", reason_of(error)
