@@ -226,6 +226,8 @@ class HostPins:
         """Read Android's network security configuration.
 
         Pins end at the beginning of their ``expiration`` (UTC), and are not looked at after that.
+        Only pins are read: which authorities a domain trusts besides (``trust-anchors``) is for
+        the context to say.
 
         Args:
             xml: the file's contents.  A document type declaration, and with it every entity bomb,
