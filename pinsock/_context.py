@@ -736,8 +736,9 @@ class PinnedContext(_SSLContext):
         options = settings.options | SSL.OP_NO_RENEGOTIATION
         if settings.num_tickets == 0:
             options |= SSL.OP_NO_TICKET
-        if pinned and self.protocol != ssl.PROTOCOL_TLS_CLIENT:
-            # The engine forbids tickets; without them a server goes on resuming from its cache.
+        if (pinned or settings.num_tickets == 0) and self.protocol != ssl.PROTOCOL_TLS_CLIENT:
+            # Without tickets a server goes on resuming from its cache, and with TLS 1.3 OpenSSL
+            # sends tickets that stand for entries of it.  (Those with pins the engine forbids.)
             snapshot.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         snapshot.set_options(options)
         if self.protocol != ssl.PROTOCOL_TLS_CLIENT:

@@ -518,6 +518,30 @@ def test_channel_binding_is_the_same_at_both_ends(flavour: str, server_side: boo
     assert ours.obj.get_channel_binding() == theirs.obj.get_channel_binding()
 
 
+@pytest.mark.parametrize(
+    ("flavour", "server_side"),
+    # A server with pins resumes nothing (rule 7).
+    [("ssl", False), ("unpinned", False), ("unpinned", True), ("pinned", False)],
+)
+def test_the_binding_of_a_resumed_session_is_the_same_at_both_ends(
+    flavour: str, server_side: bool
+) -> None:
+    """tls-unique is the first Finished message, and in an abbreviated handshake the server's."""
+    near, far = (
+        context(flavour if side is server_side else "ssl", ssl.TLSVersion.TLSv1_2, side)
+        for side in (False, True)
+    )
+    session: ssl.SSLSession | None = None
+    for reused in (False, True):
+        client = MemoryPeer(near, server_hostname="localhost", session=session)
+        server = MemoryPeer(far, server_side=True)
+        shake(client, server)
+        session = client.obj.session
+        assert client.obj.session_reused is reused
+        assert client.obj.get_channel_binding()
+        assert client.obj.get_channel_binding() == server.obj.get_channel_binding()
+
+
 def test_exported_keys_are_the_same_at_both_ends(tls_version: ssl.TLSVersion) -> None:
     """Keying material (RFC 5705) and tls-exporter (RFC 9266) agree; before, there is none."""
     ours = MemoryPeer(context("pinned", tls_version), server_hostname="localhost")

@@ -22,15 +22,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
 
-from pinsock import Pin, PinMatch, PinMismatchError, PinnedContext, PinnedSocket, PinSet
+from pinsock import (
+    Pin,
+    PinMatch,
+    PinMismatchError,
+    PinnedContext,
+    PinnedSocket,
+    PinSet,
+    _engine,
+)
 from tests import certificates, peers
 from tests.certificates import make_chain
-from tests.peers import StdlibServer
+from tests.peers import Clock, StdlibServer
 
 T = TypeVar("T")
 
@@ -241,6 +249,36 @@ def test_the_timeout_is_that_of_the_moment(pair: Pair) -> None:
         ours.setblocking(True)
         theirs.sendall(b"y")
         assert ours.recv(1) == b"y"
+
+
+@pytest.mark.parametrize("flavour", ["unpinned", "pinned"])  # ssl has a clock of its own
+def test_a_peer_that_drips_does_not_hold_a_call(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout is that of the whole call, however little comes each time."""
+    ours, theirs = pair()
+    record = iter(b"\x17\x03\x03\x10\x00" + bytes(99))  # has begun, and does not end
+    waits: list[float | None] = []
+
+    class Dripping:
+        """Stands for the poll object: with each wait there is one byte more."""
+
+        def __init__(self) -> None:
+            self.poll_object = select.poll()
+            self.register = self.poll_object.register
+
+        def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+            waits.append(timeout)
+            socket.socket.send(theirs, bytes([next(record)]))
+            return self.poll_object.poll(timeout)
+
+    stand_in = SimpleNamespace(poll=Dripping, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(_engine, "select", stand_in)
+    monkeypatch.setattr(_engine, "time", Clock())
+    ours.settimeout(3)
+    with pytest.raises(TimeoutError, match="The read operation timed out"):
+        ours.recv(1)
+    assert waits == [3000, 2000, 1000]
 
 
 # Not blocking ------------------------------------------------------------------------------------
@@ -556,13 +594,15 @@ def test_writing_to_a_peer_that_is_gone_is_the_error_of_the_system(
             assert caught.value.errno in (errno.EPIPE, errno.ECONNRESET)
 
 
+@pytest.mark.parametrize("timeout", [None, TIMEOUT])
 @pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
-def test_shutdown_ends_tls(pair: Pair, how: int) -> None:
+def test_shutdown_ends_tls(pair: Pair, how: int, timeout: float | None) -> None:
     """After shutdown() ours has no TLS, and the mode of its timeout."""
     ours, _theirs = pair()
+    ours.settimeout(timeout)
     ours.shutdown(how)
     assert ours.version() is None
-    assert os.get_blocking(ours.fileno()) is False  # as its timeout has it
+    assert os.get_blocking(ours.fileno()) is (timeout is None)
 
 
 def test_shutdown_of_one_direction_leaves_the_other(pair: Pair) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import html
 import io
-import itertools
 import re
 import socket
 import ssl
@@ -20,6 +19,7 @@ import pytest
 
 from pinsock import _starttls
 from pinsock._starttls import DEFAULT_PORTS, PROTOCOLS, StartTLSError, start_tls
+from tests.peers import Clock
 
 TIMEOUT = 10.0
 #: What a server sends in clear right behind its answer.
@@ -567,16 +567,6 @@ def test_the_server_s_words_are_cut_and_made_printable(said: bytes, words: str) 
 
 
 # ---- Time
-
-
-class Clock:
-    """Stands for the time module; each look at it takes a second."""
-
-    def __init__(self) -> None:
-        self._seconds = itertools.count(1000)
-
-    def monotonic(self) -> float:
-        return float(next(self._seconds))
 
 
 @pytest.mark.parametrize(
