@@ -42,6 +42,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pinsock import Pin
+from tests.stdlib.__main__ import SKIPPED
+from tests.test_against_stdlib import DIFFERENT
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "pinsock"
@@ -423,6 +425,21 @@ def test_readme_examples_are_found_where_they_are() -> None:
         (4, "first = 1\n\nsecond = 2"),
         (19, "if fourth:\n    fifth()"),
     ]
+
+
+def test_readme_lists_every_known_difference() -> None:
+    """What test_against_stdlib.py lets differ has a row in the table of differences."""
+    table = readme().partition("\nDifferences from ")[2].partition("\nErrors\n")[0]
+    rows = {line.split("  ")[0].strip("`") for line in table.splitlines()}
+    assert set(DIFFERENT.values()) - rows == set()
+
+
+def test_readme_counts_the_tests_of_ssl_that_are_skipped() -> None:
+    """The number is that of the list, which is short, and each entry has a reason."""
+    counted = re.search(r"make a context all pass\s+but (\d+):", readme())
+    assert counted is not None
+    assert int(counted[1]) == len(SKIPPED) < 10
+    assert all(SKIPPED.values())
 
 
 def test_readme_changelog_names_the_version() -> None:
