@@ -162,6 +162,7 @@ def run(suite: str) -> bool:
             raced = result.raced
             if not raced:
                 break
+            print("lost a race, and tried again:", *raced, flush=True)
         os.chdir(here)
     for name in raced:
         print(f"{name} lost its race {TRIES} times")
