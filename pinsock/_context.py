@@ -293,11 +293,11 @@ class _DefaultCertificates:
     """The system's trusted certificates, parsed once in a process and when the file changes."""
 
     def __init__(self) -> None:
-        self.unlock()
+        self._unlock()
         self._key: tuple[object, ...] = ()
         self._certificates: list[_openssl.X509Pointer] | None = []
 
-    def unlock(self) -> None:
+    def _unlock(self) -> None:
         self._lock = threading.RLock()  # as with _compiling
 
     def load(self, cafile: str) -> list[_openssl.X509Pointer] | None:
@@ -320,9 +320,9 @@ _contexts: weakref.WeakSet[PinnedContext] = weakref.WeakSet()
 
 def _after_fork() -> None:
     """Free what other threads held when the process was forked: in the child they are no more."""
-    _default_certificates.unlock()
+    _default_certificates._unlock()
     for context in _contexts:
-        context.unlock()
+        context._unlock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -358,7 +358,7 @@ class PinnedContext(_SSLContext):
 
     def __init__(self, protocol: int = ssl.PROTOCOL_TLS_CLIENT, *, pins: PinsSpec) -> None:
         self._pins = _normalise(pins)
-        self.unlock()
+        self._unlock()
         _contexts.add(self)
         self._compiled: dict[bool, _Compiled] = {}
         self._changes = 0  # of what the base class cannot tell
@@ -382,7 +382,7 @@ class PinnedContext(_SSLContext):
         self._statistics = dict.fromkeys(_STATISTICS, 0)
         self._open: dict[int, weakref.ref[Engine]] = {}
         #: What tells of mismatches, for the engines.
-        self.reporter = Reporter()
+        self._reporter = Reporter()
         if self._pins is not None:
             # A server that pins its clients asks for their certificates; and clients do anyway.
             self.verify_mode = ssl.CERT_REQUIRED
@@ -454,10 +454,10 @@ class PinnedContext(_SSLContext):
             made.set_groups(found.groups)
         if found.alpn:
             made.set_alpn_protocols(found.alpn)
-        made.snapshot(pinned=made._pins is not None)  # now, if it cannot be
+        made._snapshot(pinned=made._pins is not None)  # now, if it cannot be
         return made
 
-    def unlock(self) -> None:
+    def _unlock(self) -> None:
         """Make new locks: in a forked child, those that another thread held stay locked."""
         # Reentrant, for a signal handler or a finalizer that wraps a socket in the middle of it.
         self._compiling = threading.RLock()
@@ -474,7 +474,7 @@ class PinnedContext(_SSLContext):
     def pins(self, pins: PinsSpec) -> None:
         self._pins = _normalise(pins)
 
-    def pin_source(self) -> PinSource | None:
+    def _pin_source(self) -> PinSource | None:
         """Return what a handshake that begins now asks for its pins; the engine calls this."""
         return _source(self._pins)
 
@@ -489,7 +489,7 @@ class PinnedContext(_SSLContext):
         outdated = [engine.owner for engine in engines if engine is not None and engine.outdated]
         return [owner for owner in outdated if isinstance(owner, (PinnedSocket, PinnedObject))]
 
-    def opened(self, engine: Engine) -> None:
+    def _opened(self, engine: Engine) -> None:
         """Remember a connection that is open; the engine calls this."""
         key = id(engine)
         # It is gone before its number can be another's.
@@ -507,31 +507,31 @@ class PinnedContext(_SSLContext):
         raises is logged, and changes nothing.  It is not called for peers without pins, nor for
         failures that are no matter of pins.
         """
-        return self.reporter.callback
+        return self._reporter.callback
 
     @report_callback.setter
     def report_callback(self, callback: Callable[[PinReport], object] | None) -> None:
         if callback is not None and not callable(callback):
             raise TypeError(f"report_callback is called with a PinReport: {callback!r} cannot be")
-        self.reporter.callback = callback
+        self._reporter.callback = callback
 
     @property
     def pin_expiry_warning(self) -> timedelta | None:
         """How long before the end of pins a warning is logged, once a day; None: never."""
-        return self.reporter.pin_expiry_warning
+        return self._reporter.pin_expiry_warning
 
     @pin_expiry_warning.setter
     def pin_expiry_warning(self, before: timedelta | None) -> None:
-        self.reporter.pin_expiry_warning = _warning_time("pin_expiry_warning", before)
+        self._reporter.pin_expiry_warning = _warning_time("pin_expiry_warning", before)
 
     @property
     def certificate_expiry_warning(self) -> timedelta | None:
         """How long before the end of a matched certificate a warning is logged; None: never."""
-        return self.reporter.certificate_expiry_warning
+        return self._reporter.certificate_expiry_warning
 
     @certificate_expiry_warning.setter
     def certificate_expiry_warning(self, before: timedelta | None) -> None:
-        self.reporter.certificate_expiry_warning = _warning_time(
+        self._reporter.certificate_expiry_warning = _warning_time(
             "certificate_expiry_warning", before
         )
 
@@ -563,7 +563,7 @@ class PinnedContext(_SSLContext):
         cls = _pinned(self.sslsocket_class, PinnedSocket)
         override = _override(pins)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
-            self.snapshot(pinned=self._check_pinning(override, server_side))
+            self._snapshot(pinned=self._check_pinning(override, server_side))
         with overriding(override):
             create: Callable[..., PinnedSocket] = cls._create
             return create(
@@ -628,10 +628,10 @@ class PinnedContext(_SSLContext):
         if not isinstance(sock, PinnedSocket):
             raise TypeError(f"a PinnedContext wraps a PinnedSocket, not {type(sock).__name__}")
         override = _given_to(owner)
-        snapshot = self.snapshot(pinned=self._check_pinning(override, server_side))
+        snapshot = self._snapshot(pinned=self._check_pinning(override, server_side))
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         engine = SocketEngine(sock, snapshot, self, wrapping)
-        sock.took(engine)
+        sock._took(engine)
         return engine
 
     def _wrap_bio(
@@ -649,7 +649,7 @@ class PinnedContext(_SSLContext):
                 kind = "None" if bio is None else type(bio).__name__
                 raise TypeError(f"{name} must be an ssl.MemoryBIO, not {kind}")
         override = _given_to(owner)
-        snapshot = self.snapshot(pinned=self._check_pinning(override, server_side))
+        snapshot = self._snapshot(pinned=self._check_pinning(override, server_side))
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         return MemoryEngine(incoming, outgoing, snapshot, self, wrapping)
 
@@ -664,14 +664,14 @@ class PinnedContext(_SSLContext):
             raise _openssl.make_error(
                 ssl.SSLError, 0, "Cannot create a client socket with a PROTOCOL_TLS_SERVER context"
             )
-        source = self.pin_source() if override is None else override[0]
+        source = self._pin_source() if override is None else override[0]
         if source is not None and self.verify_mode == ssl.CERT_NONE:
             raise ValueError(_UNVERIFIED)
         return source is not None
 
     # The snapshot --------------------------------------------------------------------------------
 
-    def snapshot(self, *, pinned: bool) -> SSL.Context:
+    def _snapshot(self, *, pinned: bool) -> SSL.Context:
         """Return the compiled settings of this moment; the engine calls this.
 
         Args:
@@ -964,7 +964,7 @@ class PinnedContext(_SSLContext):
         self._sni_callback = callback
         self._changes += 1
 
-    def on_servername(self, owner: object, name: bytes | None) -> int | None:
+    def _on_servername(self, owner: object, name: bytes | None) -> int | None:
         """Run ``sni_callback``; the engine calls this.  None goes on, a number is an alert's."""
         if self._sni_callback is None:
             return None
@@ -1046,7 +1046,7 @@ class PinnedContext(_SSLContext):
 
     # The peer's names are UTF-8; an empty one is none.  What is no UTF-8 refuses, as with ssl.
 
-    def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
+    def _on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Run the callback of ``set_psk_client_callback``; the engine calls this."""
         try:
             callback = cast("Callable[..., object]", self._psk_client)
@@ -1059,7 +1059,7 @@ class PinnedContext(_SSLContext):
             Unraisable(error)
             return b"", b""
 
-    def on_psk_server(self, identity: bytes | None) -> bytes:
+    def _on_psk_server(self, identity: bytes | None) -> bytes:
         """Run the callback of ``set_psk_server_callback``; the engine calls this."""
         try:
             callback = cast("Callable[..., bytes]", self._psk_server)
@@ -1092,7 +1092,7 @@ class PinnedContext(_SSLContext):
         with self._counting:
             return dict(self._statistics)
 
-    def count(self, *events: str) -> None:
+    def _count(self, *events: str) -> None:
         """Count what is named; the engine calls this."""
         with self._counting:
             for event in events:
@@ -1110,7 +1110,7 @@ class PinnedContext(_SSLContext):
         self._message_callback = callback
         self._changes += 1
 
-    def on_message(
+    def _on_message(
         self, owner: object, sent: bool, version: int, content_type: int, data: bytes
     ) -> None:
         """Run ``_msg_callback``; the engine calls this."""

@@ -136,7 +136,7 @@ class _Context(Protocol):
     """What the engine asks of the context it was made by."""
 
     check_hostname: bool
-    reporter: Reporter
+    _reporter: Reporter
 
     @property
     def verify_mode(self) -> ssl.VerifyMode: ...
@@ -144,30 +144,30 @@ class _Context(Protocol):
     @property
     def post_handshake_auth(self) -> bool: ...
 
-    def snapshot(self, *, pinned: bool) -> SSL.Context:
+    def _snapshot(self, *, pinned: bool) -> SSL.Context:
         """The compiled settings of this moment, for a connection with or without pins."""
 
-    def pin_source(self) -> PinSource | None:
+    def _pin_source(self) -> PinSource | None:
         """The pins of this moment."""
 
-    def count(self, *events: str) -> None:
+    def _count(self, *events: str) -> None:
         """Count what is named, for ``session_stats``."""
 
-    def opened(self, engine: Engine) -> None:
+    def _opened(self, engine: Engine) -> None:
         """Remember a connection that is open, for ``connections``."""
 
-    def on_servername(self, owner: object, name: bytes | None) -> int | None:
+    def _on_servername(self, owner: object, name: bytes | None) -> int | None:
         """Run the user's ``sni_callback``."""
 
-    def on_message(
+    def _on_message(
         self, owner: object, sent: bool, version: int, content_type: int, data: bytes
     ) -> None:
         """Run the user's ``_msg_callback``."""
 
-    def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
+    def _on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Run the user's callback for the identity and key of a client."""
 
-    def on_psk_server(self, identity: bytes | None) -> bytes:
+    def _on_psk_server(self, identity: bytes | None) -> bytes:
         """Run the user's callback for the key of a client."""
 
 
@@ -675,9 +675,9 @@ class Engine(abc.ABC):
             # A client resumes nothing but what it has offered: it need not ask.
             offered = self.server_side or self._offered is not None
             events = ["hits"] if offered and _openssl.resumed(self._ssl) else []
-        self._context.count("accept_good" if self.server_side else "connect_good", *events)
+        self._context._count("accept_good" if self.server_side else "connect_good", *events)
         if self._pins is not None:
-            self._context.opened(self)
+            self._context._opened(self)
             self._look_ahead(self._pins)
 
     def _record(self, first: FirstUse) -> PinSet:
@@ -704,7 +704,7 @@ class Engine(abc.ABC):
         chain: tuple[bytes, ...] = () if verdict is None else verdict.chain
         matches = () if match is None else (match, *match.others)
         matched = [chain[each.depth] for each in matches if each.depth < len(chain)]
-        self._context.reporter.look_ahead(self._peer(), pins, matched)
+        self._context._reporter.look_ahead(self._peer(), pins, matched)
 
     def _begin(self) -> None:
         """Act one: fix the pins, once."""
@@ -714,7 +714,7 @@ class Engine(abc.ABC):
             if not self._begun:
                 self._fix_pins(self._current_pins(self._context))
                 self._begun = True
-                self._context.count("accept" if self.server_side else "connect")
+                self._context._count("accept" if self.server_side else "connect")
 
     def _current_pins(self, context: _Context) -> PinSet | FirstUse | None:
         """The pins for this peer, from ``context`` or from the wrap; raises if there have to be."""
@@ -754,7 +754,7 @@ class Engine(abc.ABC):
         return self.server_side and self._context.post_handshake_auth
 
     def _look_up(self, context: _Context) -> PinSet | FirstUse | None:
-        source = context.pin_source() if self._override is None else self._override[0]
+        source = context._pin_source() if self._override is None else self._override[0]
         if source is None:
             return None
         try:
@@ -873,7 +873,7 @@ class Engine(abc.ABC):
             (report, message), *rest = self._reports
             self._reports = tuple(rest)
             try:
-                self._context.reporter.tell(report, message)
+                self._context._reporter.tell(report, message)
             except Exception as error:
                 # Audit hooks may put an end to things; also to a handshake that is complete.
                 self._refusal = Engine._unchecked
@@ -1099,7 +1099,7 @@ class Engine(abc.ABC):
 
     @context.setter
     def context(self, context: _Context) -> None:
-        if not hasattr(context, "pin_source"):
+        if not hasattr(context, "_pin_source"):
             raise TypeError(
                 "the context must be a PinnedContext (pins=None for an unpinned one): "
                 "an ssl.SSLContext cannot take over this connection"
@@ -1113,8 +1113,8 @@ class Engine(abc.ABC):
                 raise
 
     def _switch(self, context: _Context) -> None:
-        source = context.pin_source() if self._override is None else self._override[0]
-        snapshot = context.snapshot(pinned=source is not None)
+        source = context._pin_source() if self._override is None else self._override[0]
+        snapshot = context._snapshot(pinned=source is not None)
         pins = self._current_pins(context) if self._begun and not self._complete else None
         _openssl.switch_context(self._ssl, snapshot)
         self._context = context
@@ -1131,22 +1131,22 @@ class Engine(abc.ABC):
 
     def on_servername(self, name: bytes | None) -> int | None:
         """Called by OpenSSL, inside the handshake call, with the name that a client asked for."""
-        answer = self._context.on_servername(self.owner, name)
+        answer = self._context._on_servername(self.owner, name)
         return answer if self._refusal is None else HANDSHAKE_FAILURE
 
     # The others of the user's callbacks: called by OpenSSL, inside any call.
 
     def on_message(self, sent: bool, version: int, content_type: int, data: bytes) -> None:
         """Called with each protocol message, if the context has a use for it."""
-        self._context.on_message(self.owner, sent, version, content_type, data)
+        self._context._on_message(self.owner, sent, version, content_type, data)
 
     def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Called by clients of contexts with pre-shared keys."""
-        return self._context.on_psk_client(hint)
+        return self._context._on_psk_client(hint)
 
     def on_psk_server(self, identity: bytes | None) -> bytes:
         """Called by servers of contexts with pre-shared keys."""
-        return self._context.on_psk_server(identity)
+        return self._context._on_psk_server(identity)
 
     def _binding(self) -> Binding:
         return Binding(

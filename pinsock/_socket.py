@@ -229,7 +229,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         if self.fileno() >= 0:
             os.set_blocking(self.fileno(), self.gettimeout() is None)
 
-    def took(self, engine: SocketEngine) -> None:
+    def _took(self, engine: SocketEngine) -> None:
         """Remember the engine that was made for this socket; the context calls this."""
         self._tls = engine
 

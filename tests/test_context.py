@@ -159,6 +159,28 @@ MEMBERS: dict[str, str | tuple[object, ...]] = {
 }
 
 
+def test_no_name_is_taken_from_subclasses_but_those_that_are_documented() -> None:
+    """What the parts of the house ask of each other begins with an underscore: users subclass."""
+    connection = {
+        *("pin_match", "get_verified_chain", "get_unverified_chain"),
+        *("export_keying_material", "group"),
+    }
+    brought = {
+        (PinnedContext, ssl.SSLContext): {
+            *("pins", "connections", "from_ssl_context", "report_callback"),
+            *("pin_expiry_warning", "certificate_expiry_warning"),
+            # ssl's own, of some newer Python
+            *("set_ciphersuites", "set_groups", "set_server_sigalgs"),
+            *("set_psk_client_callback", "set_psk_server_callback"),
+        },
+        (PinnedSocket, ssl.SSLSocket): connection,
+        (PinnedObject, ssl.SSLObject): connection,
+    }
+    for (ours, theirs), names in brought.items():
+        found = {name for name in dir(ours) if name[0] != "_"} - set(dir(theirs))
+        assert found <= names
+
+
 @pytest.mark.parametrize("name", [name for name in dir(ssl.SSLContext) if name[0] != "_"])
 def test_every_member_works_or_is_refused(name: str) -> None:
     """No public member of ssl.SSLContext on this Python is silently ignored."""
@@ -485,7 +507,7 @@ def test_a_hint_that_is_too_long_is_refused_at_once() -> None:
     """Not by the connections: 256 bytes are what OpenSSL takes."""
     ours = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
     ours.set_psk_server_callback(lambda identity: b"key", "x" * 256)
-    ours.snapshot(pinned=False)
+    ours._snapshot(pinned=False)
     with pytest.raises(ValueError, match="failed to set identity hint"):
         ours.set_psk_server_callback(lambda identity: b"key", "\xe4" * 129)
 
@@ -1442,21 +1464,21 @@ CHANGES: dict[str, Callable[[PinnedContext], object]] = {
 def test_a_changed_setting_makes_another_snapshot(change: str) -> None:
     """And an unchanged one does not: the work is done once (also when it is set to what it is)."""
     made = PinnedContext(pins=PINS)
-    first = made.snapshot(pinned=True)
-    assert made.snapshot(pinned=True) is first
+    first = made._snapshot(pinned=True)
+    assert made._snapshot(pinned=True) is first
     made.pins = [WRONG]
     CHAIN.trust(made)
     made.check_hostname = True
     made.verify_mode = ssl.CERT_REQUIRED
-    assert made.snapshot(pinned=True) is first
+    assert made._snapshot(pinned=True) is first
     CHANGES[change](made)
-    second = made.snapshot(pinned=True)
+    second = made._snapshot(pinned=True)
     assert second is not first
     if change != "load_cert_chain":
         repeated = {"set_ciphers", "set_ecdh_curve"}  # counted, not compared
         if change not in repeated:
             CHANGES[change](made)
-    assert made.snapshot(pinned=True) is second
+    assert made._snapshot(pinned=True) is second
 
 
 def test_what_clients_set_at_each_connect_costs_no_snapshot() -> None:
@@ -1467,7 +1489,7 @@ def test_what_clients_set_at_each_connect_costs_no_snapshot() -> None:
         made.verify_mode = ssl.CERT_REQUIRED
         made.check_hostname = True
         made.set_alpn_protocols(["http/1.1"])
-        snapshots.add(id(made.snapshot(pinned=True)))
+        snapshots.add(id(made._snapshot(pinned=True)))
     assert len(snapshots) == 1
 
 

@@ -127,7 +127,7 @@ def test_what_is_raised_while_the_name_is_read_comes_out(
     def raising(self: object, owner: object, name: bytes | None) -> int | None:
         raise raised("in the callback")
 
-    monkeypatch.setattr(PinnedContext, "on_servername", raising)
+    monkeypatch.setattr(PinnedContext, "_on_servername", raising)
     server = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
     CHAIN.configure(server)
     server.sni_callback = lambda *_: None
@@ -164,7 +164,7 @@ def test_what_is_raised_while_a_key_is_asked_for_comes_out(
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt("in the callback")
 
-    monkeypatch.setattr(PinnedContext, f"on_psk_{side}", interrupted)
+    monkeypatch.setattr(PinnedContext, f"_on_psk_{side}", interrupted)
     client, server = PinnedContext(pins=None), PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
     client.check_hostname = False
     for context in (client, server):
@@ -196,7 +196,7 @@ def test_a_key_is_not_asked_for_without_a_connection() -> None:
 
 def test_a_callback_that_comes_when_there_is_none_goes_on() -> None:
     """A context whose sni_callback was taken away in the meantime goes on without."""
-    assert PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None).on_servername(None, b"name") is None
+    assert PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)._on_servername(None, b"name") is None
 
 
 def test_an_event_without_pins_has_the_answer_of_openssl() -> None:

@@ -211,7 +211,7 @@ def test_what_escapes_the_servername_callback_finds_its_connection(
         raise RuntimeError
 
     monkeypatch.setattr(_openssl, "_keep", raising)
-    monkeypatch.setattr(PinnedContext, "on_servername", failing)
+    monkeypatch.setattr(PinnedContext, "_on_servername", failing)
     incoming = ssl.MemoryBIO()
     theirs = server.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True)
     ours = MemoryPeer(peers.client_context(CHAIN), server_hostname="localhost")

@@ -103,10 +103,10 @@ def test_what_is_no_message_of_ssl_is_a_number() -> None:
     seen: Seen = []
     made = PinnedContext(pins=None)
     made._msg_callback = lambda *told: seen.append(told)
-    made.on_message(None, True, 0x1234, 99, b"\xfe")
+    made._on_message(None, True, 0x1234, 99, b"\xfe")
     assert seen == [(None, "write", 0x1234, 99, 0xFE, b"\xfe")]
     made._msg_callback = None
-    made.on_message(None, True, 0x1234, 99, b"\xfe")
+    made._on_message(None, True, 0x1234, 99, b"\xfe")
     assert len(seen) == 1
 
 
