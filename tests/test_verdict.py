@@ -163,6 +163,31 @@ def acceptable(events: Sequence[Event], policy: Policy, dates: dict[Certificate,
     return not policy.enforce and not any(event.error for event in events)
 
 
+def check_never_accepts(
+    policy: Policy, events: Sequence[Event], dates: dict[Certificate, Dates]
+) -> Verdict:
+    """Assert that nothing is accepted that the contract refuses, after each event and for ever."""
+    verdict = verdict_on(policy)
+    refused = False
+    assert not verdict.accepted
+    for count, event in enumerate(events, 1):
+        answer = verdict.event(event.depth, event.error, event.certificate.der)
+        if refused:
+            assert answer, "refused once, refused for ever"
+        refused = refused or answer != 0
+        if event.error and event.error not in policy.forgiven:
+            assert refused
+        seen = events[:count]
+        if verdict.accepted:
+            assert not refused
+            assert acceptable(seen, policy, dates)
+            by_depth = {each.depth: each.certificate for each in seen}
+            chain = tuple(by_depth[depth] for depth in range(len(by_depth)))
+            assert verdict.chain == tuple(certificate.der for certificate in chain)
+            assert (verdict.match is not None) == matches(policy, chain)
+    return verdict
+
+
 # Strategies --------------------------------------------------------------------------------------
 
 valid_dates: st.SearchStrategy[Dates] = st.just("valid")
@@ -297,25 +322,7 @@ def test_it_never_accepts_what_the_contract_refuses(
 
     Also not halfway through it, and also not if whoever tells of them goes on after a refusal.
     """
-    policy, events, dates = drawn
-    verdict = verdict_on(policy)
-    refused = False
-    assert not verdict.accepted
-    for count, event in enumerate(events, 1):
-        answer = verdict.event(event.depth, event.error, event.certificate.der)
-        if refused:
-            assert answer, "refused once, refused for ever"
-        refused = refused or answer != 0
-        if event.error and event.error not in policy.forgiven:
-            assert refused
-        seen = events[:count]
-        if verdict.accepted:
-            assert not refused
-            assert acceptable(seen, policy, dates)
-            by_depth = {each.depth: each.certificate for each in seen}
-            chain = tuple(by_depth[depth] for depth in range(len(by_depth)))
-            assert verdict.chain == tuple(certificate.der for certificate in chain)
-            assert (verdict.match is not None) == matches(policy, chain)
+    verdict = check_never_accepts(*drawn)
     hypothesis.event(f"accepted: {verdict.accepted}")
 
 
