@@ -30,31 +30,48 @@ _HOST_NAME = 0
 
 
 class _Cut:
-    """Takes vectors off the front of bytes; ValueError if one is longer than they are."""
+    """Takes vectors off the front of bytes; ValueError if one is longer than they are.
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    Nothing is copied but what is taken: there may be a name for each octet of a message.
+    """
+
+    __slots__ = ("_at", "_data", "_end")
+
+    def __init__(self, data: bytes, at: int, end: int) -> None:
+        self._data, self._at, self._end = data, at, end
+
+    def __bool__(self) -> bool:
+        return self._at < self._end
+
+    def _skip(self, size: int) -> int:
+        start = self._at
+        if size > self._end - start:
+            raise ValueError("a vector runs past its message")
+        self._at += size
+        return start
 
     def take(self, size: int) -> bytes:
-        if size > len(self.data):
-            raise ValueError("a vector runs past its message")
-        head, self.data = self.data[:size], self.data[size:]
-        return head
+        start = self._skip(size)
+        return self._data[start : self._at]
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")
 
     def vector(self, size: int) -> _Cut:
         """A vector behind its length, which has ``size`` octets (RFC 8446 section 3.4)."""
-        return _Cut(self.take(self.number(size)))
+        start = self._skip(self.number(size))
+        return _Cut(self._data, start, self._at)
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self.take(self._end - self._at)
 
     def numbers(self) -> tuple[int, ...]:
         """All that is left, as numbers of 2 octets."""
-        if len(self.data) % 2:
+        data = self.rest()
+        if len(data) % 2:
             raise ValueError("half a number")
-        return tuple(
-            int.from_bytes(self.data[i : i + 2], "big") for i in range(0, len(self.data), 2)
-        )
+        return tuple(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
 
 
 class ClientHello(NamedTuple):
@@ -87,19 +104,19 @@ class ClientHello(NamedTuple):
         Raises:
             ValueError: it is not one.
         """
-        rest = _Cut(body)
+        rest = _Cut(body, 0, len(body))
         version = rest.number(2)
         rest.take(32)
         rest.vector(1)
         ciphers = rest.vector(2).numbers()
         rest.vector(1)
         extensions: dict[int, _Cut] = {}
-        if rest.data:
+        if rest:
             listed = rest.vector(2)
-            while listed.data:
+            while listed:
                 number = listed.number(2)
                 extensions[number] = listed.vector(2)
-        if rest.data:
+        if rest:
             raise ValueError("something behind the extensions")
         return cls(
             version,
@@ -122,8 +139,8 @@ def _names(extension: _Cut | None) -> tuple[bytes, ...]:
         return ()
     listed = extension.vector(2)
     names: list[bytes] = []
-    while listed.data:
-        names.append(listed.vector(1).data)
+    while listed:
+        names.append(listed.vector(1).rest())
     return tuple(names)
 
 
@@ -131,7 +148,7 @@ def _host_name(extension: _Cut | None) -> bytes | None:
     if extension is None:
         return None
     listed = extension.vector(2)
-    return listed.vector(2).data if listed.number(1) == _HOST_NAME else None
+    return listed.vector(2).rest() if listed.number(1) == _HOST_NAME else None
 
 
 class HelloReader:
