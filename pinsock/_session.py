@@ -88,7 +88,10 @@ class PinnedSession:
     @property
     def id(self) -> bytes:
         """The session id; for TLS 1.3 a name of the ticket."""
-        return self._fields()[_SESSION_ID].body
+        fields = self._fields()
+        if len(fields) <= _SESSION_ID:
+            raise ValueError("the session has no id")
+        return fields[_SESSION_ID].body
 
     @property
     def time(self) -> int:

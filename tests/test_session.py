@@ -90,6 +90,13 @@ def test_one_connection_gives_equal_sessions(tls_version: ssl.TLSVersion) -> Non
     assert obj.session == obj.session
 
 
+def test_what_is_no_session_is_a_value_error() -> None:
+    """Also one whose fields end before the id.  Found by fuzz/session_fuzzer.py."""
+    session = PinnedSession(tlv(0x30, tlv(2, b"\1"), tlv(2, b"\3\3"), tlv(4, b"\x13\1")), BINDING)
+    with pytest.raises(ValueError, match="no id"):
+        session.id  # noqa: B018  # the property raises
+
+
 def test_what_a_session_does_not_say_is_zero() -> None:
     """Times that OpenSSL leaves out, as it may, are 0; a ticket that is not there is not there."""
     fields = [tlv(2, b"\1"), tlv(2, b"\3\3"), tlv(4, b"\x13\1"), tlv(4, b"id"), tlv(4, b"key")]
