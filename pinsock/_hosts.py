@@ -44,6 +44,7 @@ _V = TypeVar("_V")
 # that are looked up, and ssl lets it through.
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _MAX_NAME = 253
+_POSITIONS_ARE_NO_HOSTS = "these keys are positions, not hosts: write PinSet({position: pins})"
 
 
 def _ip(host: str) -> str | None:
@@ -209,9 +210,7 @@ class HostPins:
         if not isinstance(mapping, Mapping):
             raise TypeError(f"HostPins takes a mapping, not {type(mapping).__name__}")
         if mapping and all(key in POSITIONS or isinstance(key, int) for key in mapping):
-            raise PinSyntaxError(
-                "these keys are positions, not hosts: write PinSet({position: pins})"
-            )
+            raise PinSyntaxError(_POSITIONS_ARE_NO_HOSTS)
         self._unpinned: Unpinned = unpinned
         patterns: dict[str, PinSet] = {}
         for given, pins in mapping.items():
@@ -219,6 +218,9 @@ class HostPins:
             if pattern in patterns:
                 raise ValueError(f"{given!r} is {pattern!r} again: merge the two")
             patterns[pattern] = as_pin_set(pins)
+        if patterns and all(pattern in POSITIONS for pattern in patterns):
+            # In another spelling: what is made here has to be made again of its own patterns.
+            raise PinSyntaxError(_POSITIONS_ARE_NO_HOSTS)
         self._patterns = MappingProxyType(patterns)
 
     @classmethod

@@ -516,6 +516,16 @@ def test_comparison_is_by_value() -> None:
     assert one != {"a.example": ONE, "*.b.example": TWO}
 
 
+def test_positions_in_another_spelling_are_no_hosts() -> None:
+    """Host pins that could not be made again of their own patterns are refused.
+
+    Found by fuzz/hosts_fuzzer.py.
+    """
+    with pytest.raises(PinSyntaxError, match="positions, not hosts"):
+        HostPins({"LEAF": ONE, "any.": TWO})
+    assert copy.copy(HostPins({"LEAF": ONE, "a.example": TWO}))("leaf") == ONE
+
+
 @pytest.mark.parametrize("pins", SAMPLES, ids=repr)
 def test_host_pins_pickle(pins: HostPins) -> None:
     """Host pins come back equal from every pickle protocol and from a copy."""
