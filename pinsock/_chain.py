@@ -38,9 +38,13 @@ from pinsock._der import (
     OCTET_STRING,
     OID,
     SEQUENCE,
+    SET,
     UTC_TIME,
+    NotDERError,
     Value,
+    end,
     expect,
+    last,
     whole,
 )
 
@@ -70,24 +74,28 @@ class _Fields(NamedTuple):
 
 
 def _check_spki(value: Value) -> None:
+    """Refuse what OpenSSL would not write as it stands: its octets are others than the pinned ones.
+
+    It keeps parameters that are a SEQUENCE as they came, so into these there is no need to look.
+    """
     items = value.items()
-    expect(items, SEQUENCE)
-    expect(items, BIT_STRING)
-    if next(items, None) is not None:
-        raise ValueError("unexpected DER structure")
+    _, parameters = _algorithm(expect(items, SEQUENCE))
+    key = last(items, BIT_STRING).body
+    if parameters is not None:
+        _check_any(parameters)
+    if not key or key[0] > 7 or key[-1] & ((1 << key[0]) - 1):
+        raise NotDERError("a BIT STRING has unused bits that are not 0")
 
 
 def _fields(der: bytes) -> _Fields:
     certificate = whole(der, SEQUENCE).items()
     tbs = expect(certificate, SEQUENCE).items()
     expect(certificate, SEQUENCE)
-    expect(certificate, BIT_STRING)
-    if next(certificate, None) is not None:
-        raise ValueError("unexpected DER structure")
+    last(certificate, BIT_STRING)
     first = expect(tbs, 0xA0, INTEGER)
     version = 1
     if first.tag == 0xA0:
-        version = 1 + int.from_bytes(expect(first.items(), INTEGER).body, "big", signed=True)
+        version = 1 + int.from_bytes(last(first.items(), INTEGER).body, "big", signed=True)
         first = expect(tbs, INTEGER)
     expect(tbs, SEQUENCE)  # signature algorithm
     issuer = expect(tbs, SEQUENCE)
@@ -98,7 +106,7 @@ def _fields(der: bytes) -> _Fields:
     extensions: tuple[Value, ...] = ()
     for extra in tbs:
         if extra.tag == 0xA3:
-            extensions = tuple(expect(extra.items(), SEQUENCE).items())
+            extensions = tuple(last(extra.items(), SEQUENCE).items(SEQUENCE))
     return _Fields(version, first, issuer, validity, subject, spki, extensions)
 
 
@@ -167,7 +175,7 @@ def validity(der: bytes) -> tuple[datetime, datetime]:
     """
     times = _fields(der).validity.items()
     not_before = expect(times, UTC_TIME, GENERALIZED_TIME)
-    not_after = expect(times, UTC_TIME, GENERALIZED_TIME)
+    not_after = last(times, UTC_TIME, GENERALIZED_TIME)
     return _time(not_before), _time(not_after)
 
 
@@ -212,9 +220,9 @@ def _string(value: Value) -> str:
 
 
 def _attributes(rdn: Value) -> Iterator[tuple[str, Value]]:
-    for attribute in rdn.items():
+    for attribute in rdn.items(SEQUENCE):
         parts = attribute.items()
-        yield _oid(expect(parts, OID).body), expect(parts)
+        yield _oid(expect(parts, OID).body), last(parts)
 
 
 # Short names of RFC 4514 section 3, and the few that everybody uses beside them.
@@ -257,7 +265,7 @@ def _text(value: Value) -> str:
 def _name(value: Value) -> str:
     return ",".join(
         "+".join(f"{_SHORT_NAMES.get(oid, oid)}={_text(item)}" for oid, item in _attributes(rdn))
-        for rdn in reversed(list(value.items()))
+        for rdn in reversed(list(value.items(SET)))
     )
 
 
@@ -297,6 +305,7 @@ _OCSP, _CA_ISSUERS = "1.3.6.1.5.5.7.48.1", "1.3.6.1.5.5.7.48.2"
 _OTHER, _X400, _DIRECTORY, _EDI, _IP, _REGISTERED = 0xA0, 0xA3, 0xA4, 0xA5, 0x87, 0x88
 _URI = 0x86
 _TEXTS = {0x81: "email", 0x82: "DNS", _URI: "URI"}
+_IN_PIECES = (0xA1, 0xA2, 0xA6, 0xA7)  # strings of BER (X.690 section 8.21)
 _NULL, _ENUMERATED = 0x05, 0x0A
 _UTF8, _IA5, _VISIBLE, _UNIVERSAL, _BMP = 0x0C, 0x16, 0x1A, 0x1C, 0x1E
 _DIRECTORY_STRINGS = (_UTF8, 0x13, 0x14, _UNIVERSAL, _BMP)  # RFC 5280 appendix A.1
@@ -335,6 +344,8 @@ def _check_any(value: Value) -> None:
         raise ValueError("a value is not of its type")
     if tag == OID:
         _oid(body)
+    if tag & 0xE0 == 0x20 and tag not in (SEQUENCE, SET):
+        raise NotDERError("a string in pieces")
 
 
 def _is_padded(number: bytes) -> bool:
@@ -365,7 +376,7 @@ def _attribute_text(value: Value) -> str | bytes | None:
 def _rdns(value: Value, long_name: LongName) -> tuple[tuple[tuple[str, object], ...], ...]:
     return tuple(
         tuple((long_name(oid), _attribute_text(item)) for oid, item in _attributes(rdn))
-        for rdn in value.items()
+        for rdn in value.items(SET)
         if rdn.body
     )
 
@@ -434,7 +445,7 @@ def _ip_address(octets: bytes) -> str:
 def _other_name(name: Value) -> str:
     parts = name.items()
     label, tag = _OTHER_NAMES.get(_oid(expect(parts, OID).body), ("", -1))
-    value = expect(expect(parts, 0xA0).items())
+    value = last(last(parts, 0xA0).items())
     _check_any(value)
     if value.tag != tag:
         return "<unsupported>"
@@ -448,7 +459,7 @@ def _general_name(name: Value, long_name: LongName) -> tuple[str, object]:
     if name.tag in _TEXTS:
         return _TEXTS[name.tag], name.body.decode()
     if name.tag == _DIRECTORY:
-        return "DirName", _rdns(expect(name.items(), SEQUENCE), long_name)
+        return "DirName", _rdns(last(name.items(), SEQUENCE), long_name)
     if name.tag == _IP:
         return "IP Address", _ip_address(name.body)
     if name.tag == _REGISTERED:
@@ -459,8 +470,10 @@ def _general_name(name: Value, long_name: LongName) -> tuple[str, object]:
         return "othername", _other_name(name)
     if name.tag == _EDI:
         parts = [part for part in name.items() if part.tag != 0xA0]
-        expect(expect(iter(parts), 0xA1).items(), *_DIRECTORY_STRINGS)
+        last(last(iter(parts), 0xA1).items(), *_DIRECTORY_STRINGS)
         return "EdiPartyName", "<unsupported>"
+    if name.tag in _IN_PIECES:
+        raise NotDERError("a string in pieces")
     if name.tag == _X400:
         return "X400Name", "<unsupported>"
     raise ValueError("unknown type of GeneralName")
@@ -485,6 +498,7 @@ def _extensions(fields: _Fields) -> dict[str, bytes]:
         value = expect(parts, BOOLEAN, OCTET_STRING)  # critical DEFAULT FALSE
         if value.tag == BOOLEAN:
             value = expect(parts, OCTET_STRING)
+        end(parts)
         if name in found:
             twice.add(name)
         found[name] = value.body
@@ -498,9 +512,9 @@ def _alternative_names(extension: bytes) -> list[Value]:
 def _access(extension: bytes) -> list[tuple[str, Value]]:
     """The methods and locations of AuthorityInfoAccess (RFC 5280 section 4.2.2.1)."""
     found: list[tuple[str, Value]] = []
-    for description in whole(extension, SEQUENCE).items():
+    for description in whole(extension, SEQUENCE).items(SEQUENCE):
         parts = description.items()
-        method, location = _oid(expect(parts, OID).body), expect(parts)
+        method, location = _oid(expect(parts, OID).body), last(parts)
         _check_names([location])
         found.append((method, location))
     return found
@@ -509,12 +523,18 @@ def _access(extension: bytes) -> list[tuple[str, Value]]:
 def _distribution_points(extension: bytes) -> list[Value]:
     """The full names of CRLDistributionPoints (RFC 5280 section 4.2.1.13)."""
     found: list[Value] = []
-    for point in whole(extension, SEQUENCE).items():
-        for part in point.items():
-            if part.tag == 0xA0:  # distributionPoint
-                for name in part.items():
-                    if name.tag == 0xA0:  # fullName
-                        found.extend(_check_names(list(name.items())))
+    for point in whole(extension, SEQUENCE).items(SEQUENCE):
+        parts = list(point.items(0xA0, 0x81, 0xA2))  # distributionPoint, reasons, cRLIssuer
+        numbers = [part.tag & 0x1F for part in parts]
+        if numbers != sorted(set(numbers)):
+            raise ValueError("unexpected DER structure")
+        for part in parts:
+            if part.tag == 0xA2:
+                _check_names(list(part.items()))
+            elif part.tag == 0xA0:
+                name = last(part.items(), 0xA0, 0xA1)
+                if name.tag == 0xA0:  # fullName, and not nameRelativeToCRLIssuer
+                    found.extend(_check_names(list(name.items())))
     return found
 
 
@@ -522,11 +542,17 @@ _T = TypeVar("_T")
 
 
 def _readable(read: Callable[[bytes], list[_T]], extension: bytes | None) -> list[_T] | None:
-    """What is in an extension; None, if there is none, or it cannot be read."""
+    """What is in an extension; None, if there is none, or nobody can read it.
+
+    Raises:
+        NotDERError: OpenSSL may read it.  To leave out names that it would find is no answer.
+    """
     if extension is None:
         return None
     try:
         return read(extension)
+    except NotDERError:
+        raise
     except ValueError:
         return None
 
@@ -546,7 +572,7 @@ def _decoded(der: bytes, long_name: LongName) -> Mapping[str, PeerCertValue]:
         "version": fields.version,
         "serialNumber": _serial(fields.serial),
         "notBefore": _printed(expect(times, UTC_TIME, GENERALIZED_TIME)),
-        "notAfter": _printed(expect(times, UTC_TIME, GENERALIZED_TIME)),
+        "notAfter": _printed(last(times, UTC_TIME, GENERALIZED_TIME)),
     }
     extensions = _extensions(fields)
     names = _readable(_alternative_names, extensions.get(_SAN))
@@ -622,7 +648,9 @@ _HASHES = {
 def _algorithm(value: Value) -> tuple[str, Value | None]:
     """The object identifier and the parameters of an AlgorithmIdentifier."""
     parts = value.items()
-    return _oid(expect(parts, OID).body), next(parts, None)
+    name, parameters = _oid(expect(parts, OID).body), next(parts, None)
+    end(parts)
+    return name, parameters
 
 
 def _pss_hash(parameters: Value) -> str | None:

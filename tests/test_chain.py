@@ -361,7 +361,17 @@ def test_csr_spki() -> None:
     ("der", "expected"),
     [
         (SPKI, True),
-        (seq(seq(), tlv(BIT_STRING)), True),
+        (seq(seq(oid("1.2.3")), tlv(BIT_STRING, b"\0")), True),
+        (seq(seq(oid("1.2.3")), tlv(BIT_STRING, b"\4\xf0")), True),
+        # What OpenSSL would not write as it stands.
+        (seq(seq(), tlv(BIT_STRING, b"\0")), False),
+        (seq(seq(oid("1.2.3"), tlv(5), tlv(5)), tlv(BIT_STRING, b"\0")), False),
+        (seq(seq(oid("1.2.3"), tlv(5, b"a")), tlv(BIT_STRING, b"\0")), False),
+        (seq(seq(oid("1.2.3"), tlv(0x24, tlv(4))), tlv(BIT_STRING, b"\0")), False),
+        (seq(seq(oid("1.2.3")), tlv(BIT_STRING)), False),
+        (seq(seq(oid("1.2.3")), tlv(BIT_STRING, b"\1")), False),
+        (seq(seq(oid("1.2.3")), tlv(BIT_STRING, b"\4\xf8")), False),
+        (seq(seq(oid("1.2.3")), tlv(BIT_STRING, b"\x08\0")), False),
         (b"", False),
         (SPKI + b"\0", False),
         (SPKI[:-1], False),
@@ -948,6 +958,28 @@ def test_an_extension_that_cannot_be_read_is_left_out(dotted: str) -> None:
             certificate(subject=common_name(UTF8, b"a"), extensions=[extension(dotted, value)])
         )
         assert found["subject"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        seq(NAMES["dns"]) + b"\0",
+        b"\x30\x80" + NAMES["dns"] + b"\0\0",
+        b"\x30\x81\x0f" + NAMES["dns"],
+        b"\x30\x85\0\0\0\0\x0f" + NAMES["dns"],
+        seq(tlv(0xA2, tlv(0x16, b"a.example"))),
+    ],
+    ids=["more behind it", "indefinite", "long length", "very long length", "in pieces"],
+)
+def test_names_in_ber_are_not_left_out(value: bytes) -> None:
+    """What the standard library reads and we do not is an error, and no certificate without names.
+
+    Found by fuzz/chain_fuzzer.py.
+    """
+    der = certificate(extensions=[extension(SAN, value)])
+    assert "subjectAltName" in stdlib_peercert(der)
+    with pytest.raises(ValueError, match=r"DER|pieces"):
+        our_peercert(der)
 
 
 def test_other_extensions_are_passed_over() -> None:
