@@ -1,4 +1,4 @@
-"""Mutations of DER: elements are lost, doubled, moved and changed, and all lengths around them hold.
+"""Mutations of DER: elements are lost, doubled, moved and changed, and lengths around them hold.
 
 Changed octet by octet, a certificate is refused at its first length, and what is behind that is
 never tried.

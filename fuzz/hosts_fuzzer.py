@@ -34,7 +34,7 @@ def _better(pattern: str) -> tuple[bool, bool, int]:
 
 def _packed(host: str) -> bytes | None:
     """An IP address as what is sent, which has one form for each; None of a name."""
-    address, scoped, scope = host.partition("%")
+    address, scoped, _ = host.partition("%")
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             packed = socket.inet_pton(family, address)

@@ -174,7 +174,9 @@ def _certificates() -> Seeds:
         "elliptic_curve": certificate(spki=_spki_on_a_curve()),
         "rsa": certificate(spki=rsa),
         "unknown_key": certificate(spki=seq(seq(oid("1.2.3.4")), tlv(BIT_STRING, b"\0abc"))),
-        "critical_names": certificate(extensions=[extension(SAN, seq(NAMES["dns"]), critical=True)]),
+        "critical_names": certificate(
+            extensions=[extension(SAN, seq(NAMES["dns"]), critical=True)]
+        ),
         "wildcard": certificate(subject=common_name(UTF8, b"a"), extensions=[san(NAMES["dns"])]),
         "revocation": certificate(
             extensions=[

@@ -22,11 +22,12 @@ def _read(data: bytes, ports: bool) -> tuple[str, dict[str, Entry]] | None:
         text = _decode(data, "pins.txt")
         return text, read_lines(text, "pins.txt", ports=ports)
     except PinSyntaxError as error:
-        found = re.match(r"pins\.txt, line ([0-9]+): .", str(error), re.DOTALL)
-        assert found is not None
-        assert 1 <= int(found[1]) <= data.count(b"\n") + 1
-        assert len(str(error)) < 2000, "a message has grown with the file"
-        return None
+        message = str(error)
+    found = re.match(r"pins\.txt, line ([0-9]+): .", message, re.DOTALL)
+    assert found is not None
+    assert 1 <= int(found[1]) <= data.count(b"\n") + 1
+    assert len(message) < 2000, "a message has grown with the file"
+    return None
 
 
 def _said(entries: dict[str, Entry]) -> dict[str, PinSet]:

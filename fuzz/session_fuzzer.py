@@ -1,4 +1,4 @@
-"""A session is either told what it is, the same each time, or ValueError is raised, nothing else."""
+"""A session either tells what it is, the same each time, or raises ValueError, never another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sequence of verify events is either acceptable to the contract, or is not accepted; none raises.
+"""Verify events are either acceptable to the contract, or not accepted; and nothing raises.
 
 The contract is that of the oracle in tests/test_verdict.py, which shares no code with the verdict.
 Once refused is refused for ever, and before the leaf's event nothing is accepted.
@@ -59,7 +59,7 @@ def _scene(supply: Supply) -> Scene:
 
 
 def test_one_input(data: bytes) -> None:
-    """The bytes choose a chain, a pin set, and what is told of the chain; then any events at all."""
+    """The bytes choose a chain, a pin set, what is told of the chain, and then any events."""
     supply = Supply(data)
     scene = _scene(supply)
     known = (*scene.certificates, *strangers())

@@ -122,7 +122,8 @@ def test_anything_holds(target: str) -> None:
             data = der.mutate(data, 4096, chance)
         else:
             at = chance.randint(0, len(data))
-            data = data[:at] + chance.randbytes(chance.randrange(4)) + data[at + chance.randrange(4):]
+            upto = at + chance.randrange(4)
+            data = data[:at] + chance.randbytes(chance.randrange(4)) + data[upto:]
         test(data)
 
     by_chance()
