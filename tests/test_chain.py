@@ -939,6 +939,22 @@ def test_crl_distribution_points() -> None:
     assert "crlDistributionPoints" not in without
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        tlv(0xA2, tlv(0x86, b"http://b")) + point(tlv(0x86, b"http://a")),
+        point(tlv(0x86, b"http://a")) * 2,
+        tlv(0xA0, tlv(0xA0, tlv(0x86, b"http://a")), tlv(0xA0, tlv(0x86, b"http://b"))),
+        tlv(0xA3) + point(tlv(0x86, b"http://a")),
+    ],
+    ids=["order", "twice", "two names", "unknown"],
+)
+def test_a_distribution_point_of_another_shape_is_left_out(wrong: bytes) -> None:
+    """What OpenSSL does not read is not listed.  Found by fuzz/chain_fuzzer.py."""
+    found = check_peercert(certificate(extensions=[extension(CRL, seq(seq(wrong)))]))
+    assert "crlDistributionPoints" not in found
+
+
 def test_a_relative_distribution_point_is_passed_over() -> None:
     """A name relative to the issuer's has no URI."""
     relative = seq(tlv(0xA0, tlv(0xA1, seq(oid(CN), tlv(UTF8, b"a")))))
