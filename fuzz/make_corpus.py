@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from fuzz import client_bytes_fuzzer, engine_calls_fuzzer, server_bytes_fuzzer
 from fuzz.harness import CORPUS
 from tests.test_chain import (
     AIA,
@@ -260,11 +261,14 @@ def _hellos() -> Seeds:
 #: What makes the seeds of each target.
 SEEDS: Mapping[str, Callable[[], Seeds]] = {
     "chain": _certificates,
+    "client_bytes": client_bytes_fuzzer.seeds,
+    "engine_calls": engine_calls_fuzzer.seeds,
     "foreign": _foreign,
     "hello": _hellos,
     "hosts": _hosts,
     "pin_file": _pin_files,
     "pins": _pins,
+    "server_bytes": server_bytes_fuzzer.seeds,
     "session": _sessions,
     "verdict": _verdicts,
 }
