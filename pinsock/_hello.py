@@ -21,6 +21,9 @@ __all__ = ["MAX_SIZE", "ClientHello", "HelloReader"]
 
 #: Octets of the longest ClientHello that is read; OpenSSL takes none that is longer, either.
 MAX_SIZE = 2**17
+# Records of nothing, one behind the other; OpenSSL takes no more of them, either.  Without a bound
+# they would be read for as long as they come, whatever the timeout.
+_MAX_EMPTY = 32
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _RECORD_HEADER, _MESSAGE_HEADER = 5, 4
@@ -159,13 +162,14 @@ class HelloReader:
         hello: the ClientHello; None until then, and if there is none.
     """
 
-    __slots__ = ("_fragment", "_message", "_record", "done", "hello")
+    __slots__ = ("_empty", "_fragment", "_message", "_record", "done", "hello")
 
     def __init__(self) -> None:
         self.done = False
         self.hello: ClientHello | None = None
         self._record = bytearray()  # its header
         self._fragment = 0  # octets of the record that are still to come
+        self._empty = 0  # records of nothing, since there was something
         self._message = bytearray()
 
     def feed(self, data: bytes) -> None:
@@ -184,6 +188,9 @@ class HelloReader:
                 elif len(self._record) == _RECORD_HEADER:
                     self._fragment = int.from_bytes(self._record[3:], "big")
                     self._record.clear()
+                    self._empty = 0 if self._fragment else self._empty + 1
+                    if self._empty > _MAX_EMPTY:
+                        self._end()
             position += len(piece)
             self._look()
 

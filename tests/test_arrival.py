@@ -202,6 +202,33 @@ def test_a_timeout_holds_before_the_greeting(
                 server.do_handshake()
 
 
+def test_records_of_nothing_do_not_hold_a_server(
+    context: ssl.SSLContext, connected: Connected
+) -> None:
+    """A client that sends them without end is refused, and no timeout is passed over."""
+    near, far = connected()
+
+    def flood() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near.sendall(b"\x16\3\1\0\0" * 1000)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    # The socket has to be closed for the flood to end, and a hanging server would not get there.
+    rescue = threading.Timer(TIMEOUT, near.shutdown, (socket.SHUT_RDWR,))
+    rescue.start()
+    try:
+        with accept(context, far) as server, pytest.raises(OSError, match=r"(?i)record|timed out"):
+            server.do_handshake()
+        assert rescue.is_alive()
+    finally:
+        rescue.cancel()
+        far.close()
+        thread.join()
+        rescue.join()
+
+
 def test_an_alert_to_nobody_hides_no_error(
     context: ssl.SSLContext, connected: Connected
 ) -> None:

@@ -171,6 +171,24 @@ def test_it_stops_at_what_is_no_handshake() -> None:
     assert reader.hello is not None
 
 
+def test_it_does_not_read_records_of_nothing_without_end() -> None:
+    """They take no room in the message, which would bound them; as many as OpenSSL takes."""
+    nothing = b"\x16\3\1\0\0"
+    for count, done in ((32, False), (33, True)):
+        for before in (b"", HELLO[:5][:3] + b"\0\1" + HELLO[5:6]):
+            reader = read([before + nothing * count])
+            assert reader.done is done
+            assert reader.hello is None
+
+
+def test_as_many_vectors_as_a_message_has_room_for_are_read() -> None:
+    """There is no bound on them but the message's own, and no copy of the rest for each."""
+    hello = ClientHello.parse(body(extension(16, vector(2, bytes(65000)))))
+    assert hello.alpn == (b"",) * 65000
+    hello = ClientHello.parse(body(*[extension(60000, b"")] * 16000))
+    assert hello.extensions == (60000,)
+
+
 def test_it_keeps_no_more_than_one_message() -> None:
     """A length beyond what OpenSSL takes ends it, before the bytes have come."""
     for size, done in ((MAX_SIZE, False), (MAX_SIZE + 1, True)):
