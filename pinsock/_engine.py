@@ -458,6 +458,7 @@ class Engine(abc.ABC):
         "_reports",
         "_requested",
         "_shut_off",
+        "_snapshot",
         "_ssl",
         "_verdict",
         "_verification",
@@ -476,6 +477,9 @@ class Engine(abc.ABC):
         hello: HelloReader | None,
     ) -> None:
         self._connection = connection
+        # The one switched to.  OpenSSL counts its references to the C half, which has pointers to
+        # callbacks of the Python half; the connection itself keeps that of the first.
+        self._snapshot: SSL.Context | None = None
         self._bios = bios
         self._hello = hello
         self._closed = False
@@ -1117,6 +1121,7 @@ class Engine(abc.ABC):
         snapshot = context._snapshot(pinned=source is not None)
         pins = self._current_pins(context) if self._begun and not self._complete else None
         _openssl.switch_context(self._ssl, snapshot)
+        self._snapshot = snapshot
         self._context = context
         if self._complete:
             return  # judged already, and nothing is verified any more

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta, timezone
@@ -308,6 +309,41 @@ def test_a_switch_to_a_context_without_pins_is_an_ordinary_server(
         theirs = MemoryPeer(outer, server_side=True)
         _, server = shake(ours, theirs)
         assert server.handshake_completed is good
+
+
+SWITCH = """
+import gc, os, ssl
+from pinsock import PinnedContext
+from tests import peers
+from tests.certificates import make_chain
+
+chain = make_chain(2, pool=1)
+outer, inner = (PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None) for _ in range(2))
+for context in (outer, inner):
+    peers.fix_version(context, ssl.TLSVersion.TLSv1_2)
+    chain.configure(context)
+inner.keylog_filename = os.devnull
+outer.sni_callback = lambda connection, _name, _context: setattr(connection, "context", inner)
+theirs = peers.MemoryPeer(outer, server_side=True)
+ours = peers.MemoryPeer(peers.client_context(chain), server_hostname="localhost")
+for peer, other in ((ours, theirs), (theirs, ours)):
+    peer.step()
+    peer.flush(other)
+# In the middle of the handshake: what was compiled before is compiled anew, and let go of.
+inner.keylog_filename = None
+inner.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+gc.collect()
+peers.shake(ours, theirs)
+print(theirs.record.error, theirs.obj.version())
+"""
+
+
+def test_the_callbacks_of_a_context_switched_to_outlive_its_settings() -> None:
+    """OpenSSL calls them to the end of the handshake, or would crash.  (It would: a process.)"""
+    ran = subprocess.run(
+        [sys.executable, "-c", SWITCH], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "None TLSv1.2\n"), ran.stderr
 
 
 def test_a_client_that_switches_has_the_name_checked_as_the_new_context_says(
