@@ -950,7 +950,7 @@ class PinnedContext(_SSLContext):
         """The callback for the name that a client asks for, as with ``ssl.SSLContext``.
 
         The context it may set on the socket or object has to be a PinnedContext, whose verification
-        and pins then hold.  An exception in it goes to ``sys.unraisablehook``, and is a handshake
+        and pins then hold (its ``verify_flags`` beside those of this one).  An exception in it goes to ``sys.unraisablehook``, and is a handshake
         failure.
         """
         return self._sni_callback

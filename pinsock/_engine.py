@@ -137,6 +137,10 @@ class _Context(Protocol):
 
     check_hostname: bool
     _reporter: Reporter
+    _host_flags: int
+
+    @property
+    def verify_flags(self) -> ssl.VerifyFlags: ...
 
     @property
     def verify_mode(self) -> ssl.VerifyMode: ...
@@ -1129,6 +1133,7 @@ class Engine(abc.ABC):
         _openssl.verify_without_pins(
             self._ssl, context.verify_mode, post_handshake=self._later()
         )
+        _openssl.add_verify_flags(self._ssl, context.verify_flags, context._host_flags)
         if not self.server_side and self.server_hostname is not None:
             self._set_name(self.server_hostname)
         if self._begun:

@@ -604,7 +604,10 @@ def set_verify_mode(context: SSL.Context, mode: int, *, post_handshake: bool) ->
 
 def set_verify_flags(context: SSL.Context, flags: int, host_flags: int) -> None:
     """Set X509_V_FLAG_* and X509_CHECK_FLAG_*."""
-    parameters = _lib.SSL_CTX_get0_param(_raw(context))
+    _set_verify_flags(_lib.SSL_CTX_get0_param(_raw(context)), flags, host_flags)
+
+
+def _set_verify_flags(parameters: Any, flags: int, host_flags: int) -> None:
     _check(_lib.X509_VERIFY_PARAM_set_flags(parameters, flags))
     _lib.X509_VERIFY_PARAM_set_hostflags(parameters, host_flags)
 
@@ -945,9 +948,15 @@ def forbid_tickets(pointer: SSLPointer) -> None:
 def switch_context(pointer: SSLPointer, context: SSL.Context) -> None:
     """Give a connection the certificate and the settings of another context.
 
-    It does not carry the other context's verify mode or callback over: set them afterwards.
+    It does not carry the other context's verify mode, callback or flags over: set them afterwards.
     """
     _check(_lib.SSL_set_SSL_CTX(pointer, _raw(context)))
+
+
+def add_verify_flags(pointer: SSLPointer, flags: int, host_flags: int) -> None:
+    """Set X509_V_FLAG_*, beside those that are set, and X509_CHECK_FLAG_* of one connection."""
+    # cryptography binds no X509_VERIFY_PARAM_clear_flags.
+    _set_verify_flags(_lib.SSL_get0_param(pointer), flags, host_flags)
 
 
 def verify_result(pointer: SSLPointer) -> int:

@@ -311,6 +311,41 @@ def test_a_switch_to_a_context_without_pins_is_an_ordinary_server(
         assert server.handshake_completed is good
 
 
+@pytest.mark.parametrize("revoked", [False, True])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_switch_brings_the_flags_of_verification_along(
+    tls_version: ssl.TLSVersion, revoked: bool, pinned: bool, tmp_path: Path
+) -> None:
+    """A client that the new context's list of revoked certificates has is not let in."""
+    pins = Pin.from_certificate(CLIENT.ders[0]) if pinned else None
+    outer = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    inner = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=pins)
+    inner.verify_mode = ssl.CERT_REQUIRED
+    for context in (outer, inner):
+        peers.fix_version(context, tls_version)
+        CHAIN.configure(context)
+        CLIENT.trust(context)
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(certificates.make_crl(CLIENT, revoked=revoked))
+    inner.load_verify_locations(crl)
+    inner.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+    def switch(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = inner
+
+    outer.sni_callback = switch
+    ours = MemoryPeer(
+        peers.client_context(CHAIN, identity=CLIENT), server_hostname="localhost"
+    )
+    theirs = MemoryPeer(outer, server_side=True)
+    shake(ours, theirs)
+    if revoked:
+        assert isinstance(theirs.record.error, ssl.SSLCertVerificationError)
+        assert "revoked" in str(theirs.record.error)
+    else:
+        assert theirs.record.error is None
+
+
 SWITCH = """
 import gc, os, ssl
 from pinsock import PinnedContext
