@@ -1121,6 +1121,9 @@ class Engine(abc.ABC):
                 raise
 
     def _switch(self, context: _Context) -> None:
+        offered = None if self._complete else self._offered
+        if offered is not None and offered.binding.context is not context:
+            raise ValueError("Session refers to a different SSLContext.")
         source = context._pin_source() if self._override is None else self._override[0]
         snapshot = context._snapshot(pinned=source is not None)
         pins = self._current_pins(context) if self._begun and not self._complete else None

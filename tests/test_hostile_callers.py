@@ -394,6 +394,19 @@ def test_a_client_that_switches_has_the_name_checked_as_the_new_context_says(
     assert ours.record.error.verify_code == 62
 
 
+def test_a_client_with_a_session_does_not_switch(tls_version: ssl.TLSVersion) -> None:
+    """What the first context has verified is no word of the second one's."""
+    first, second = client(PIN, tls_version), client(PIN, tls_version)
+    first.check_hostname = False
+    session = _session(first, "elsewhere.example")
+    ours = MemoryPeer(first, server_hostname="elsewhere.example", session=session)
+    ours.obj.context = first  # as it was
+    with pytest.raises(ValueError, match="different SSLContext"):
+        ours.obj.context = second
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert isinstance(ours.record.error, PinError)
+
+
 def test_a_refusal_is_asked_for_at_every_turn(tls_version: ssl.TLSVersion) -> None:
     """Whatever set it, and wherever OpenSSL is by then: no event is accepted, and no end."""
     ours = MemoryPeer(client(PIN, tls_version), server_hostname="localhost")
