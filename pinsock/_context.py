@@ -950,8 +950,9 @@ class PinnedContext(_SSLContext):
         """The callback for the name that a client asks for, as with ``ssl.SSLContext``.
 
         The context it may set on the socket or object has to be a PinnedContext, whose verification
-        and pins then hold (its ``verify_flags`` beside those of this one).  An exception in it goes to ``sys.unraisablehook``, and is a handshake
-        failure.
+        and pins then hold (its ``verify_flags`` beside those of this one).  A session that began
+        under another name is no word of a client that is to be verified.  An exception in the
+        callback goes to ``sys.unraisablehook``, and is a handshake failure.
         """
         return self._sni_callback
 

@@ -91,7 +91,7 @@ from pinsock._openssl import (
 )
 from pinsock._pins import FirstUse, Pin, PinMatch, PinSet
 from pinsock._reports import Address, PinReport, Reporter, make_report
-from pinsock._session import Binding, PinnedSession
+from pinsock._session import Binding, PinnedSession, name_asked_for
 from pinsock._verdict import CERT_REJECTED, Verdict
 
 if TYPE_CHECKING:
@@ -1145,7 +1145,21 @@ class Engine(abc.ABC):
     def on_servername(self, name: bytes | None) -> int | None:
         """Called by OpenSSL, inside the handshake call, with the name that a client asked for."""
         answer = self._context._on_servername(self.owner, name)
+        if self._context.verify_mode != ssl.CERT_NONE and self._resumes_another(name):
+            self._refusal = Engine._unchecked
         return answer if self._refusal is None else HANDSHAKE_FAILURE
+
+    def _resumes_another(self, name: bytes | None) -> bool:
+        """Whether the session that is resumed is of a client that asked for another name.
+
+        Another context may have verified that client, or none: for OpenSSL they are one server,
+        whose sessions all have the name of the first context (RFC 6066 section 3: "the server MUST
+        NOT accept the request to resume the session").  It is too late to shake hands in full.
+        """
+        if not _openssl.resumed(self._ssl):
+            return False
+        session = _openssl.get_session(self._ssl)
+        return session is None or name_asked_for(session) != name
 
     # The others of the user's callbacks: called by OpenSSL, inside any call.
 

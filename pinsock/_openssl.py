@@ -948,7 +948,7 @@ def forbid_tickets(pointer: SSLPointer) -> None:
 def switch_context(pointer: SSLPointer, context: SSL.Context) -> None:
     """Give a connection the certificate and the settings of another context.
 
-    It does not carry the other context's verify mode, callback or flags over: set them afterwards.
+    It carries neither verify mode nor callback nor flags over: set them afterwards.
     """
     _check(_lib.SSL_set_SSL_CTX(pointer, _raw(context)))
 

@@ -6,8 +6,9 @@ Facts
 -----
 * What ``i2d_SSL_SESSION`` writes is a SEQUENCE: INTEGER version, INTEGER TLS version, OCTET STRING
   cipher suite, OCTET STRING session id, OCTET STRING master key, and then fields that may be left
-  out, each under an explicit tag: [1] INTEGER time, [2] INTEGER timeout, [9] INTEGER lifetime
-  hint of the ticket, [10] OCTET STRING ticket, and more (ssl_asn1.c of OpenSSL).
+  out, each under an explicit tag: [1] INTEGER time, [2] INTEGER timeout, [6] OCTET STRING name
+  that a client asked for, [9] INTEGER lifetime hint of the ticket, [10] OCTET STRING ticket, and
+  more (ssl_asn1.c of OpenSSL).
 * Times are seconds since 1970; the lifetimes are seconds.
 """
 
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
     from pinsock._pins import FirstUse, PinMatch, PinSet
 
-__all__ = ["Binding", "PinnedSession"]
+__all__ = ["Binding", "PinnedSession", "name_asked_for"]
 
 _SESSION_ID = 3  # the place in the sequence
-_TIME, _TIMEOUT, _LIFETIME_HINT, _TICKET = 0xA1, 0xA2, 0xA9, 0xAA
+_TIME, _TIMEOUT, _NAME, _LIFETIME_HINT, _TICKET = 0xA1, 0xA2, 0xA6, 0xA9, 0xAA
 
 
 class Binding(NamedTuple):
@@ -48,6 +49,18 @@ class Binding(NamedTuple):
 
 def _content(field: Value) -> bytes:
     return element(field.data, field.contents, field.end).body
+
+
+def name_asked_for(der: bytes) -> bytes | None:
+    """Return the name that the client of a server's session asked for; None if it asked for none.
+
+    Args:
+        der: the session as OpenSSL writes it.
+    """
+    for field in whole(der, SEQUENCE).items():
+        if field.tag == _NAME:
+            return _content(field)
+    return None
 
 
 class PinnedSession:

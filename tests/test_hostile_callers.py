@@ -346,6 +346,55 @@ def test_a_switch_brings_the_flags_of_verification_along(
         assert theirs.record.error is None
 
 
+@pytest.mark.parametrize("then", ["inner.example", "outer.example"])
+def test_a_session_of_another_name_is_no_proof_to_a_server(
+    tls_version: ssl.TLSVersion, then: str
+) -> None:
+    """Contexts that are switched between share OpenSSL's sessions, and not what they verified.
+
+    With TLS 1.2 OpenSSL tells the callback the name that the session has, whatever the client says
+    now, and so the context is the one that has verified it.
+    """
+    outer = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    inner = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    stranger = make_chain(2, purpose="client", pool=3)
+    identities = {"outer.example": stranger, "inner.example": CLIENT}
+    contexts = {"outer.example": outer, "inner.example": inner}
+    for name, context in contexts.items():
+        peers.fix_version(context, tls_version)
+        CHAIN.configure(context)
+        identities[name].trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
+
+    def switch(connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+        assert name is not None
+        connection.context = contexts[name]
+
+    outer.sni_callback = switch
+    first = ({*contexts} - {then}).pop()
+    visitor = peers.client_context(CHAIN, identity=identities[first])
+    visitor.check_hostname = False
+
+    def visit(name: str, session: ssl.SSLSession | None) -> tuple[MemoryPeer, MemoryPeer]:
+        ours = MemoryPeer(visitor, server_hostname=name, session=session)
+        theirs = MemoryPeer(outer, server_side=True)
+        shake(ours, theirs)
+        return ours, theirs
+
+    ours, theirs = visit(first, None)
+    assert theirs.record.error is None
+    peers.exchange(theirs, ours, b"and a ticket")
+    again, theirs = visit(first, ours.obj.session)
+    assert again.obj.session_reused
+    assert theirs.record.error is None
+    _, theirs = visit(then, ours.obj.session)
+    if tls_version == ssl.TLSVersion.TLSv1_2:
+        assert theirs.obj.context is contexts[first]
+    else:
+        assert isinstance(theirs.record.error, PinError)
+        assert "without the check" in str(theirs.record.error)
+
+
 SWITCH = """
 import gc, os, ssl
 from pinsock import PinnedContext

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from pinsock import PinnedContext, PinnedObject
-from pinsock._session import Binding, PinnedSession
+from pinsock._session import Binding, PinnedSession, name_asked_for
 from tests.certificates import make_chain
 from tests.peers import MemoryPeer, fix_version, shake
 from tests.test_chain import tlv
@@ -104,11 +104,13 @@ def test_what_a_session_does_not_say_is_zero() -> None:
     assert session.id == b"id"
     assert (session.time, session.timeout, session.ticket_lifetime_hint) == (0, 0, 0)
     assert not session.has_ticket
+    assert name_asked_for(session.der) is None
     full = PinnedSession(
         tlv(0x30, *fields, tlv(0xA1, tlv(2, b"\2")), tlv(0xA2, tlv(2, b"\3")),
-            tlv(0xA9, tlv(2, b"\4")), tlv(0xAA, tlv(4, b"ticket"))),
+            tlv(0xA6, tlv(4, b"name")), tlv(0xA9, tlv(2, b"\4")), tlv(0xAA, tlv(4, b"ticket"))),
         BINDING,
     )  # fmt: skip
     assert (full.time, full.timeout, full.ticket_lifetime_hint) == (2, 3, 4)
     assert full.has_ticket
+    assert name_asked_for(full.der) == b"name"
     assert full.binding is BINDING
