@@ -296,16 +296,25 @@ class _Records:
 
     def take(self) -> bytes:
         """The header of a record, or as much as there is of what it announced."""
-        if self._announced:
-            data = self._read(self._announced)
-            self._announced -= len(data)
-            return data
-        data = self._read(5 - len(self._header))
-        self._header += data
-        if len(self._header) == 5:
-            self._announced = int.from_bytes(self._header[3:], "big")
-            self._header = b""
+        data = self._read(self._announced or 5 - len(self._header))
+        self.follow(data)
         return data
+
+    def follow(self, data: bytes) -> None:
+        """Take note of the next bytes, read by other means: where do they leave off?"""
+        position = 0
+        while position < len(data):
+            if self._announced:
+                size = min(self._announced, len(data) - position)
+                self._announced -= size
+            else:
+                piece = data[position : position + 5 - len(self._header)]
+                size = len(piece)
+                self._header += piece
+                if len(self._header) == 5:
+                    self._announced = int.from_bytes(self._header[3:], "big")
+                    self._header = b""
+            position += size
 
 
 class _BIOs:
@@ -345,7 +354,12 @@ class _BIOs:
         """Move what has come in to OpenSSL, the end of the stream too."""
         incoming = self.incoming
         if incoming.pending:
-            data = self._records.take() if self.sparing else incoming.read()
+            if self.sparing:
+                data = self._records.take()
+            else:
+                data = incoming.read()
+                # It may end in the middle of a record, and from there on be spared.
+                self._records.follow(data)
             if self._hello is not None:
                 self._hello.feed(data)
                 if self._hello.done:

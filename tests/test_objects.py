@@ -304,6 +304,22 @@ def test_what_comes_behind_the_goodbye_stays_readable(pair: Pair, together: bool
     assert ours.incoming.read() == b"clear text"
 
 
+@pytest.mark.parametrize("begun", [3, 10])
+def test_what_comes_behind_the_goodbye_stays_in_order(pair: Pair, begun: int) -> None:
+    """Likewise when the beginning of the goodbye was read before unwrap() was called."""
+    ours, theirs = pair()
+    with pytest.raises(ssl.SSLWantReadError):
+        theirs.obj.unwrap()
+    goodbye = theirs.outgoing.read()
+    ours.incoming.write(goodbye[:begun])
+    with pytest.raises(ssl.SSLWantReadError):
+        ours.obj.read(1)
+    clear = bytes(range(256)) * 400
+    ours.incoming.write(goodbye[begun:] + clear)
+    ours.obj.unwrap()
+    assert ours.incoming.read() == clear
+
+
 def test_what_comes_behind_the_goodbye_stays_readable_also_at_the_end(pair: Pair) -> None:
     """Likewise when the peer has closed the stream behind its clear text."""
     ours, theirs = pair()
