@@ -596,6 +596,9 @@ class Engine(abc.ABC):
                         bios.feed()
                     clear_errors()
                     result = call(self._ssl, *arguments)
+                    if self._closed:
+                        # By a callback.  The descriptor's number may be another file's by now.
+                        raise self._interrupted(what)
                     if result > 0:
                         if bios is not None:
                             self._bios = bios.drain()

@@ -165,6 +165,35 @@ def test_a_callback_that_comes_back_is_refused(
     assert ours.obj.pin_match is not None  # type: ignore[attr-defined]  # ours
 
 
+def test_a_callback_that_closes_the_socket_has_nothing_sent(tls_version: ssl.TLSVersion) -> None:
+    """The descriptor's number may be another file's when the callback returns."""
+    server = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    peers.fix_version(server, tls_version)
+    CHAIN.configure(server)
+    opened: list[tuple[int, int]] = []
+
+    def close(sock: ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        reading, writing = os.pipe()
+        number = sock.fileno()
+        sock.close()
+        os.dup2(writing, number)
+        os.close(writing)
+        opened.append((reading, number))
+
+    server.sni_callback = close
+    near, far = socket.socketpair()
+    ours = MemoryPeer(peers.client_context(CHAIN), server_hostname="localhost")
+    ours.step()
+    near.sendall(ours.outgoing.read())
+    tls = server.wrap_socket(far, server_side=True, do_handshake_on_connect=False)
+    with near, pytest.raises(OSError, match="Bad file descriptor"):
+        tls.do_handshake()
+    ((reading, number),) = opened
+    os.close(number)
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == b""
+
+
 class _Interrupted(BaseException):
     """As KeyboardInterrupt, which pytest would take for itself."""
 
