@@ -510,10 +510,7 @@ class Engine(abc.ABC):
         self.server_side = wrapping.server_side
         self.server_hostname = wrapping.server_hostname
         self._owner = None if wrapping.owner is None else weakref.ref(wrapping.owner)
-        # Reentrant, so that a signal handler which uses or closes the connection between two
-        # bytecodes of a locked section does not lock itself out.
-        self._lock = threading.RLock()
-        self._writing = threading.RLock()
+        self.unlock()
         self._begun = False
         self._complete = False
         # The client is asked for its certificate after the handshake, if at all.
@@ -540,6 +537,17 @@ class Engine(abc.ABC):
                 self._set_name(self.server_hostname)
         if wrapping.session is not None:
             self.session = wrapping.session
+
+    def unlock(self) -> None:
+        """Make new locks: in a forked child, those that another thread held stay locked.
+
+        It has to be able to close what it does not need.  A call that was under way there is so for
+        ever (``_calling``), as OpenSSL's side of it is.
+        """
+        # Reentrant, so that a signal handler which uses or closes the connection between two
+        # bytecodes of a locked section does not lock itself out.
+        self._lock = threading.RLock()
+        self._writing = threading.RLock()
 
     def _set_name(self, name: str) -> None:
         # As _ssl_configure_hostname() of _ssl.c: an IP address is no server name (RFC 6066 section

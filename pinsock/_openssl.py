@@ -711,8 +711,19 @@ class Handler(Protocol):
     def on_psk_server(self, identity: bytes | None) -> bytes:
         """Return the key of a client; none refuses."""
 
+    def unlock(self) -> None:
+        """Make new locks, in a forked child."""
+
 
 _handlers: weakref.WeakValueDictionary[int, Handler] = weakref.WeakValueDictionary()
+
+
+def _after_fork() -> None:
+    for handler in _handlers.values():
+        handler.unlock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _keep(handler: Handler | None, error: BaseException) -> None:

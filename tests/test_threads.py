@@ -249,11 +249,15 @@ def talk():
     thread.join(20)
 
 talk()
-# Another thread has every lock while the process forks.
+# Another thread has every lock while the process forks, those of a connection as well.
+near, far = socket.socketpair()
+other = server.wrap_socket(far, server_side=True, do_handshake_on_connect=False)
 locked, forked = threading.Event(), threading.Event()
 default = _context._default_certificates
 def hold():
-    with client._compiling, client._counting, server._compiling, default._lock:
+    connection = other._sslobj
+    with client._compiling, client._counting, server._compiling, default._lock, \
+            connection._lock, connection._writing:
         locked.set()
         assert forked.wait(20)
 holder = threading.Thread(target=hold)
@@ -265,6 +269,7 @@ if child == 0:
     try:
         pinsock.create_default_context(pins=pins)
         talk()
+        other.close()
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -274,6 +279,8 @@ forked.set()
 holder.join(20)
 assert os.waitpid(child, 0)[1] == 0, "the child failed"
 talk()
+near.close()
+other.close()
 print("done")
 """
 
@@ -317,10 +324,17 @@ def test_a_context_goes_into_a_forked_worker() -> None:
 
 def test_after_a_fork_the_locks_are_new() -> None:
     """What the child's hook does: nothing that is held by then is waited for."""
-    from pinsock import _context
+    from pinsock import _context, _openssl
 
     made = context(PIN)
     before = made._compiling, made._counting, _context._default_certificates._lock
     _context._after_fork()
     after = made._compiling, made._counting, _context._default_certificates._lock
     assert all(one is not other for one, other in zip(before, after, strict=True))
+    connection = made.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+    engine = connection._sslobj
+    assert engine is not None
+    old = engine._lock, engine._writing
+    _openssl._after_fork()
+    assert engine._lock is not old[0]
+    assert engine._writing is not old[1]
