@@ -118,6 +118,8 @@ CHANNEL_BINDING_TYPES = ("tls-unique", "tls-server-end-point", "tls-exporter")
 MAX_WRITE = 2**30
 # Bytes; a handshake's flight is a few thousand.
 _MAX_SWALLOWED = 2**18
+# Of a ClientHello, before the time is looked at again: it may come in records of one octet each.
+_MAX_READS = 1000
 # SSL_read returns what is left of one record, which is no more than this (RFC 8446 section 5.1):
 # a larger buffer would be mapped, and unmapped, for nothing.
 _MAX_RECORD = 2**14
@@ -413,7 +415,9 @@ class _Arrival:
 
     def feed(self) -> None:
         """Move what there is of the ClientHello to OpenSSL, the end of the stream too."""
-        while not self._hello.done:
+        for _ in range(_MAX_READS):
+            if self._hello.done:
+                return
             try:
                 data = self._records.take()
             except BlockingIOError:

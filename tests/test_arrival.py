@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pinsock import PinnedContext, PinSet
+from pinsock import PinnedContext, PinSet, _engine
 from tests import certificates, peers
 from tests.certificates import make_chain
 
@@ -200,6 +200,23 @@ def test_a_timeout_holds_before_the_greeting(
             server.settimeout(0.05)
             with pytest.raises(TimeoutError, match="handshake operation timed out"):
                 server.do_handshake()
+
+
+def test_a_timeout_holds_in_a_greeting_of_many_pieces(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that has a record for each octet, and never lets a server wait, takes no longer."""
+    monkeypatch.setattr(_engine, "time", peers.Clock())
+    near, far = connected()
+    server = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    greeting = b"\1\1\0\0" + bytes(9000)
+    records = b"".join(b"\x16\3\1\0\1" + greeting[i : i + 1] for i in range(len(greeting)))
+    near.sendall(records)
+    with accept(server, far) as tls:
+        tls.settimeout(5)
+        with pytest.raises(TimeoutError, match="handshake operation timed out"):
+            tls.do_handshake()
+        assert socket.socket.recv(tls, 1)  # and has not read all of it
 
 
 def test_records_of_nothing_do_not_hold_a_server(
