@@ -911,11 +911,13 @@ class Engine(abc.ABC):
             self._reports = tuple(rest)
             try:
                 self._context._reporter.tell(report, message)
-            except Exception as error:
+            except BaseException as error:
                 # Audit hooks may put an end to things; also to a handshake that is complete.
                 self._refusal = Engine._unchecked
                 self._complete = False
                 self._match = None
+                if not isinstance(error, Exception):
+                    raise
                 raise PinError(
                     f"an audit hook refused {self._peer()}: {error!r}",
                     server_hostname=self.server_hostname,

@@ -377,6 +377,25 @@ def test_what_an_audit_hook_refuses_stays_refused(
     assert ours.obj.pin_match is None
 
 
+def test_an_audit_hook_may_refuse_with_whatever_it_likes(
+    tls_version: ssl.TLSVersion, audit: Callable[..., None]
+) -> None:
+    """SystemExit, for one: whoever catches it has no connection either."""
+
+    def leave(arguments: tuple[object, ...]) -> None:
+        raise SystemExit(3)
+
+    audit(leave)
+    ours = MemoryPeer(
+        client(PinSet(WRONG, enforce=False), tls_version), server_hostname="localhost"
+    )
+    with pytest.raises(SystemExit):
+        shake(ours, MemoryPeer(peers.server_context(CHAIN, tls_version), server_side=True))
+    for use in (ours.obj.do_handshake, ours.obj.read, lambda: ours.obj.write(b"ping")):
+        with pytest.raises(PinError):
+            use()
+
+
 @pytest.mark.usefixtures("failing_logs")
 @pytest.mark.parametrize("enforce", [True, False])
 def test_a_log_handler_that_raises_changes_no_verdict(
