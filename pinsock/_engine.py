@@ -722,14 +722,20 @@ class Engine(abc.ABC):
         verdict, match = cast(Verdict, self._verdict), cast(PinMatch, self._match)
         self._match = None
         try:
-            known = first.record(match.pin)
+            recorded = first.record(match.pin)
         except Exception as error:
             self._refusal = Engine._unchecked
             raise PinError(
                 f"the key of {self._peer()} could not be recorded: {error!r}",
                 server_hostname=self.server_hostname,
             ) from error
-        # Somebody else may have met the peer in the meantime, and seen another key.
+        # Somebody else may have met the peer in the meantime, and seen another key; or the file may
+        # have been given pins for it, as for any other peer.
+        known = self._unless_expired(recorded)
+        if known is None:
+            # For its key's sake the peer may have been forgiven what no unpinned one is.
+            self._refusal = Engine._unchecked
+            raise self._unchecked()
         verdict.hold_to(known)
         if verdict.mismatched:
             raise self._refuse_mismatch()
@@ -756,15 +762,19 @@ class Engine(abc.ABC):
     def _current_pins(self, context: _Context) -> PinSet | FirstUse | None:
         """The pins for this peer, from ``context`` or from the wrap; raises if there have to be."""
         pins = self._look_up(context)
-        if isinstance(pins, PinSet) and pins.expired(datetime.now(timezone.utc)):
-            expired = f"the pins for {self._peer()} expired at {pins.expires:%Y-%m-%d %H:%M} UTC"
-            if pins.after_expiry == "reject":
-                message = f"{expired}: bring in new ones"
-                self._report(pins, "expired", message, enforced=True)
-                raise PinExpiredError(message, server_hostname=self.server_hostname)
-            self._report(pins, "expired", f"{expired}: unpinned", enforced=False)
-            pins = None
-        return pins
+        return self._unless_expired(pins) if isinstance(pins, PinSet) else pins
+
+    def _unless_expired(self, pins: PinSet) -> PinSet | None:
+        """The pins; None if they have expired and are not looked at; raises if they have to be."""
+        if not pins.expired(datetime.now(timezone.utc)):
+            return pins
+        expired = f"the pins for {self._peer()} expired at {pins.expires:%Y-%m-%d %H:%M} UTC"
+        if pins.after_expiry == "reject":
+            message = f"{expired}: bring in new ones"
+            self._report(pins, "expired", message, enforced=True)
+            raise PinExpiredError(message, server_hostname=self.server_hostname)
+        self._report(pins, "expired", f"{expired}: unpinned", enforced=False)
+        return None
 
     def _fix_pins(self, pins: PinSet | FirstUse | None) -> None:
         if self._offered is not None and self._offered.binding.pins != pins:

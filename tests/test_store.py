@@ -29,6 +29,7 @@ from pinsock import (
     HostPins,
     Pin,
     PinError,
+    PinExpiredError,
     PinFile,
     PinMismatchError,
     PinnedContext,
@@ -938,6 +939,30 @@ def test_somebody_faster_with_another_key_is_believed(
     assert seen.client.error.expected == {"leaf": (str(A),)}
     assert seen.server.data == b""
     assert store["localhost"] == PinSet({"leaf": A})
+
+
+@pytest.mark.parametrize(
+    ("option", "error"), [("", PinExpiredError), (" after-expiry=unpin", PinError)]
+)
+def test_pins_that_came_in_the_meantime_and_have_expired_are_no_pins(
+    tmp_path: Path, transport: Transport, tls_version: ssl.TLSVersion, option: str,
+    error: type[PinError], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """They are not taken for good, nor is the peer for an ordinary one that was verified."""
+    path = tmp_path / "known"
+    store = TofuStore(path)
+    record = TofuStore._record
+
+    def late(self: TofuStore, name: str, pin: Pin) -> PinSet:
+        path.write_text(f"{name} leaf {pin} expires=2020-01-01{option}\n")
+        return record(self, name, pin)
+
+    monkeypatch.setattr(TofuStore, "_record", late)
+    seen = converse(
+        transport, client(store, tls_version), peers.server_context(CHAIN, tls_version)
+    )
+    assert type(seen.client.error) is error
+    assert seen.server.data == b""
 
 
 # TofuStore: the file -----------------------------------------------------------------------------
