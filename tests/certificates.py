@@ -47,17 +47,28 @@ __all__ = [
     "Purpose",
     "Validity",
     "certificate_pin",
+    "key_usage",
     "make_chain",
     "make_key",
     "openssl_spki",
     "pem",
+    "resign",
+    "sign",
     "spki_pin",
     "spki_sha256",
     "trustme_chain",
 ]
 
 KeyKind = Literal[
-    "rsa", "rsa-pss", "p256", "p256-compressed", "p256-explicit", "p384", "ed25519", "ed448"
+    "rsa",
+    "rsa-1024",
+    "rsa-pss",
+    "p256",
+    "p256-compressed",
+    "p256-explicit",
+    "p384",
+    "ed25519",
+    "ed448",
 ]
 PrivateKey = Union[
     rsa.RSAPrivateKey,
@@ -71,7 +82,7 @@ Validity = Union[
 Purpose = Literal["both", "server", "client", "none"]
 
 #: Every kind of key with which a TLS handshake can be made.  ``p256-explicit`` is not among them:
-#: TLS knows curves by name only (RFC 8422 section 5.1.1).
+#: TLS knows curves by name only (RFC 8422 section 5.1.1); nor is ``rsa-1024``, which is too short.
 KINDS: tuple[KeyKind, ...] = (
     "rsa",
     "rsa-pss",
@@ -82,7 +93,7 @@ KINDS: tuple[KeyKind, ...] = (
     "ed448",
 )
 #: The kinds whose SubjectPublicKeyInfo survives a trip through a key object of cryptography.
-EXACT_KINDS: tuple[KeyKind, ...] = ("rsa", "p256", "p384", "ed25519", "ed448")
+EXACT_KINDS: tuple[KeyKind, ...] = ("rsa", "rsa-1024", "p256", "p384", "ed25519", "ed448")
 
 _TEN_YEARS = datetime.timedelta(days=3650)
 _DAY = datetime.timedelta(days=1)
@@ -93,10 +104,11 @@ _DAY = datetime.timedelta(days=1)
 
 @functools.cache
 def _pooled_key(
-    kind: Literal["rsa", "p256", "p384", "ed25519", "ed448"], number: int
+    kind: Literal["rsa", "rsa-1024", "p256", "p384", "ed25519", "ed448"], number: int
 ) -> PrivateKey:
-    if kind == "rsa":
-        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    if kind == "rsa" or kind == "rsa-1024":
+        size = 2048 if kind == "rsa" else 1024
+        return rsa.generate_private_key(public_exponent=65537, key_size=size)
     if kind == "p256":
         return ec.generate_private_key(ec.SECP256R1())
     if kind == "p384":
@@ -222,7 +234,8 @@ def _hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
     return hashes.SHA256()
 
 
-def _sign(builder: x509.CertificateBuilder, key: PrivateKey, kind: KeyKind) -> x509.Certificate:
+def sign(builder: x509.CertificateBuilder, key: PrivateKey, kind: KeyKind) -> x509.Certificate:
+    """Return the certificate, signed as a key of its kind signs."""
     return builder.sign(key, _hash_for(key), rsa_padding=_pss() if kind == "rsa-pss" else None)
 
 
@@ -388,7 +401,8 @@ def _alternative_name(hostname: str) -> x509.GeneralName:
         return x509.DNSName(hostname)
 
 
-def _key_usage(*, ca: bool, tls: bool, encipherment: bool) -> x509.KeyUsage:
+def key_usage(*, ca: bool, tls: bool, encipherment: bool) -> x509.KeyUsage:
+    """Return the extension for a key that issues, or shakes hands, or receives secrets."""
     return x509.KeyUsage(
         digital_signature=tls,
         content_commitment=False,
@@ -420,6 +434,7 @@ def make_chain(
     leaf_is_ca: bool = False,
     name_constraints: Mapping[int, x509.NameConstraints] | None = None,
     path_lengths: Mapping[int, int] | None = None,
+    key_usages: Mapping[int, x509.KeyUsage] | None = None,
     extensions: Mapping[int, Sequence[tuple[x509.ExtensionType, bool]]] | None = None,
     under: Chain | None = None,
     pool: int = 0,
@@ -435,6 +450,7 @@ def make_chain(
         leaf_is_ca: the leaf could issue certificates too.
         name_constraints: by depth (above 0).
         path_lengths: by depth (above 0); by default any number of CAs may follow.
+        key_usages: by depth, in place of what a certificate there is for.
         extensions: by depth: more extensions, each with whether it is critical.
         under: the CAs above those made here, from :meth:`Chain.above`.  The result includes them;
             depths count from the leaf either way.
@@ -445,7 +461,7 @@ def make_chain(
     if length < 1 or len(kinds) != length:
         raise ValueError(f"{length} certificates with {len(kinds)} keys")
     # More depths than any test has, so that pools do not overlap.
-    keys = tuple(make_key(kind, 16 * pool + depth) for depth, kind in enumerate(kinds))
+    keys = tuple(make_key(kind, 128 * pool + depth) for depth, kind in enumerate(kinds))
 
     made: list[x509.Certificate] = []
     issuer: x509.Certificate | None = under.leaf if under else None
@@ -471,7 +487,8 @@ def make_chain(
                 critical=True,
             )
             .add_extension(
-                _key_usage(ca=ca, tls=depth == 0, encipherment=depth == 0 and kind == "rsa"),
+                (key_usages or {}).get(depth)
+                or key_usage(ca=ca, tls=depth == 0, encipherment=depth == 0 and kind == "rsa"),
                 critical=True,
             )
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
@@ -491,7 +508,7 @@ def make_chain(
             builder = builder.add_extension(name_constraints[depth], critical=True)
         for extension, critical in (extensions or {}).get(depth, ()):
             builder = builder.add_extension(extension, critical)
-        certificate = _sign(builder, issuer_key, issuer_kind)
+        certificate = sign(builder, issuer_key, issuer_kind)
         spki = _special_spki(key, kind)
         if spki is not None:
             certificate = _with_spki(certificate, spki, issuer_key, issuer_kind)
@@ -500,6 +517,39 @@ def make_chain(
     if under:
         return Chain((*made, *under.certificates), (*keys, *under.keys), (*kinds, *under.kinds))
     return Chain(tuple(made), keys, kinds)
+
+
+# sha1WithRSAEncryption (RFC 3279 section 2.2.1).
+_SHA1_WITH_RSA = _tlv(0x30, _oid("2a864886f70d010105") + _tlv(0x05, b""))
+
+
+def resign(chain: Chain, depth: int, *, v1: bool = False, sha1: bool = False) -> Chain:
+    """Return ``chain`` with the certificate at ``depth`` signed anew, in a way nobody should.
+
+    Its key stays the same, so what it has issued is still good.
+
+    Args:
+        v1: make it an X.509 version 1 certificate, which has no extensions.
+        sha1: sign with SHA-1; the issuer's key has to be RSA.
+    """
+    certificate, issuer = chain.certificates[depth], min(depth + 1, len(chain) - 1)
+    key = chain.keys[issuer]
+    fields = list(_elements(_content(certificate.tbs_certificate_bytes)))
+    algorithm = _SHA1_WITH_RSA if sha1 else fields[2]
+    fields[2] = algorithm
+    if v1:
+        fields = fields[1:7]  # between the version and the extensions (RFC 5280 section 4.1)
+    tbs = _tlv(0x30, b"".join(fields))
+    if sha1:
+        assert isinstance(key, rsa.RSAPrivateKey)
+        signature = key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
+    else:
+        signature = _sign_bytes(tbs, key, chain.kinds[issuer])
+    made = x509.load_der_x509_certificate(
+        _tlv(0x30, tbs + algorithm + _tlv(0x03, b"\0" + signature))
+    )
+    below, above = chain.certificates[:depth], chain.certificates[depth + 1 :]
+    return Chain((*below, made, *above), chain.keys, chain.kinds)
 
 
 _TRUSTME_KINDS: dict[KeyKind, trustme.KeyType] = {

@@ -28,6 +28,7 @@ from tests.certificates import (
     make_key,
     openssl_spki,
     pem,
+    resign,
     spki_pin,
     spki_sha256,
     trustme_chain,
@@ -334,3 +335,17 @@ def test_pins_are_written_as_documented() -> None:
     assert (name, base64.b64decode(digest)) == ("sha256", spki_sha256(leaf))
     name, _, digest = certificate_pin(leaf).partition("/")
     assert (name, base64.b64decode(digest)) == ("cert-sha256", leaf.fingerprint(hashes.SHA256()))
+
+
+def test_a_certificate_can_be_signed_as_nobody_should() -> None:
+    """As version 1, or with SHA-1; its own key and its place in the chain stay."""
+    chain = make_chain(3, kinds="rsa")
+    first = resign(chain, 1, v1=True).certificates[1]
+    assert first.version == x509.Version.v1
+    assert not list(first.extensions)
+    assert first.public_key() == chain.certificates[1].public_key()
+    first.verify_directly_issued_by(chain.root)
+    old = resign(chain, 0, sha1=True).leaf
+    assert old.signature_hash_algorithm is not None
+    assert old.signature_hash_algorithm.name == "sha1"
+    assert old.tbs_certificate_bytes != chain.leaf.tbs_certificate_bytes
