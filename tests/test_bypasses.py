@@ -832,6 +832,7 @@ def test_pins_that_expire_between_wrap_and_handshake_are_expired(
     ours = judge(side, PinSet(pin(CLIENT), expires=END), tls_version)
     name = "localhost" if side == "client" else None
     left, right = socket.socketpair()
+    left.setblocking(False)  # there is nobody who would answer
     with left, right:
         if transport == "socket":
             wrapped: peers.Connection = ours.wrap_socket(
