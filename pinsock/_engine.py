@@ -995,6 +995,9 @@ class Engine(abc.ABC):
 
         The answer is read, and judged by the pins, by the reads that follow.  Until ``pin_match``
         and ``getpeercert`` tell of it, the client is not known.
+
+        Raises:
+            PinExpiredError: the pins of the handshake have expired since.
         """
         if not self._complete:
             # No version has been agreed on; so says OpenSSL, too.
@@ -1008,13 +1011,23 @@ class Engine(abc.ABC):
         with self._lock:
             if self._calling:
                 raise _entered_again()
+            pins = self._pins
+            if isinstance(pins, PinSet):
+                # Those of the handshake (rule 6); but who comes forward now is judged now.
+                try:
+                    pins = self._unless_expired(pins)
+                finally:
+                    self._tell()
             clear_errors()
             _openssl.request_certificate(self._ssl)
-            if self._pins is not None:
+            self._pins = pins
+            if pins is not None:
                 self._requested = True
-                self._verdict = Verdict(self._pins)
+                self._verdict = Verdict(pins)
                 self._match = None
                 _openssl.verify_with_pins(self._ssl, post_handshake=True)
+            elif self._verdict is not None:
+                self._verdict = self._match = None  # of now on, the ordinary checks decide
 
     def _settle(self) -> None:
         """Take note of the answer, if it has come, and with the proof that the key is owned."""

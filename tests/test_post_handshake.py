@@ -7,11 +7,22 @@ for one in the handshake.
 from __future__ import annotations
 
 import ssl
-from typing import cast
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Literal, cast
 
 import pytest
 
-from pinsock import Pin, PinError, PinMismatchError, PinnedContext, PinnedObject, PinSet, _openssl
+from pinsock import (
+    Pin,
+    PinError,
+    PinExpiredError,
+    PinMismatchError,
+    PinnedContext,
+    PinnedObject,
+    PinSet,
+    _engine,
+    _openssl,
+)
 from pinsock._verdict import Verdict
 from tests import certificates, peers
 from tests.certificates import Chain, make_chain
@@ -138,6 +149,39 @@ def test_a_late_certificate_that_does_not_match_is_refused(deferred: bool) -> No
             use()
     assert late.near.outgoing.read() == b""
     assert late.nothing_is_known()
+
+
+@pytest.mark.parametrize("identity", [CLIENT, OTHER], ids=["pinned", "other"])
+@pytest.mark.parametrize("after_expiry", ["reject", "unpin"])
+def test_pins_that_have_expired_since_the_handshake_are_not_gone_by(
+    after_expiry: Literal["reject", "unpin"],
+    identity: Chain,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who is asked after the end of the pins is refused, or is a client like any other."""
+    now = datetime.now(timezone.utc)
+    end = now + timedelta(hours=1)
+    server = late_server(PinSet(PINS.positions, expires=end, after_expiry=after_expiry))
+    OTHER.trust(server)
+    late = Late(server, late_client(identity))
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Later:
+            return cls.fromtimestamp((end + timedelta(seconds=1)).timestamp(), tz)
+
+    monkeypatch.setattr(_engine, "datetime", Later)
+    if after_expiry == "reject":
+        with pytest.raises(PinExpiredError, match="bring in new ones"):
+            late.ask()
+        assert late.nothing_is_known()
+    else:
+        late.ask()
+        assert late.answer() is None
+        assert late.obj.pin_match is None
+        assert late.obj.getpeercert(True) == identity.ders[0]
+    assert "expired" in caplog.text
 
 
 def test_a_late_certificate_of_an_unknown_authority_is_refused() -> None:
