@@ -769,7 +769,7 @@ class Engine(abc.ABC):
         if not pins.expired(datetime.now(timezone.utc)):
             return pins
         expired = f"the pins for {self._peer()} expired at {pins.expires:%Y-%m-%d %H:%M} UTC"
-        if pins.after_expiry == "reject":
+        if pins.after_expiry != "unpin":
             message = f"{expired}: bring in new ones"
             self._report(pins, "expired", message, enforced=True)
             raise PinExpiredError(message, server_hostname=self.server_hostname)
@@ -814,7 +814,8 @@ class Engine(abc.ABC):
                 f"the pin source failed for {self._peer()}: {error!r}",
                 server_hostname=self.server_hostname,
             ) from error
-        if pins is not None and not isinstance(pins, (PinSet, FirstUse)):
+        # The type itself: isinstance believes what an object says of its class, as mocks do.
+        if pins is not None and not issubclass(type(pins), (PinSet, FirstUse)):
             raise PinError(
                 f"the pin source gave {type(pins).__name__!r} for {self._peer()}: "
                 "it has to return a PinSet or None",

@@ -107,8 +107,7 @@ class Verdict:
     def hold_to(self, pins: PinSet) -> None:
         """Judge the chain, which was accepted, by other pins: those that first use has led to."""
         self.pins = pins
-        self.match = pins.match(self.chain)
-        self.mismatched = self.match is None
+        self._match()
 
     def event(self, depth: int, error: int, certificate: bytes) -> int:
         """Take one verify event.
@@ -150,14 +149,19 @@ class Verdict:
             if refusal:
                 return refusal
         self.chain = chain
-        self.match = self.pins.match(chain)
-        self.mismatched = self.match is None
+        self._match()
         if not self.mismatched:
             return 0
         if self.pins.enforce:
             return CERT_REJECTED
         # Report only: the ordinary checks decide, and to those nothing was forgiven.
         return next(iter(self._forgiven.values()), 0)
+
+    def _match(self) -> None:
+        match = self.pins.match(self.chain)
+        # A subclass may have a match of its own: what it returns is a match, or it is none.
+        self.match = match if issubclass(type(match), PinMatch) else None
+        self.mismatched = self.match is None
 
     def _check_unwalked(self, depth: int, chain: tuple[bytes, ...]) -> int:
         """See to a certificate that OpenSSL never said was right: only the last may be such."""
