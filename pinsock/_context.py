@@ -347,6 +347,10 @@ class PinnedContext(_SSLContext):
         ValueError: an empty set of pins.
     """
 
+    # Makes the layout of instances another than ssl.SSLContext's, so that nobody can turn one into
+    # such a context by assigning __class__, and lose the pins.
+    __slots__ = ("_pins",)
+
     sslsocket_class = PinnedSocket
     sslobject_class = PinnedObject
     _host_flags: int
