@@ -62,7 +62,7 @@ from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
 from pinsock._reports import PinReport, Reporter, Unraisable, log
 from pinsock._session import PinnedSession
-from pinsock._socket import PinnedObject, PinnedSocket, overriding
+from pinsock._socket import PinnedObject, PinnedSocket, given_to, overriding
 from pinsock._survey import survey
 
 if TYPE_CHECKING:
@@ -144,11 +144,6 @@ def _pinned(cls: type[_Wrapped], ours: type[_Wrapped]) -> type[_Wrapped]:
     if issubclass(ours, cls):
         return ours
     return type(cls.__name__, (cls, ours), {"__module__": cls.__module__, "__doc__": cls.__doc__})
-
-
-def _given_to(owner: object) -> tuple[PinSource | None] | None:
-    """The pins that a socket or object was wrapped with; None if it has its context's."""
-    return owner._pins if isinstance(owner, (PinnedSocket, PinnedObject)) else None
 
 
 #: Private names of the standard library that the package relies on, by owner; the test of this
@@ -631,7 +626,7 @@ class PinnedContext(_SSLContext):
     ) -> SocketEngine:
         if not isinstance(sock, PinnedSocket):
             raise TypeError(f"a PinnedContext wraps a PinnedSocket, not {type(sock).__name__}")
-        override = _given_to(owner)
+        override = given_to(owner)
         snapshot = self._snapshot(pinned=self._check_pinning(override, server_side))
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         engine = SocketEngine(sock, snapshot, self, wrapping)
@@ -652,7 +647,7 @@ class PinnedContext(_SSLContext):
             if not isinstance(bio, ssl.MemoryBIO):
                 kind = "None" if bio is None else type(bio).__name__
                 raise TypeError(f"{name} must be an ssl.MemoryBIO, not {kind}")
-        override = _given_to(owner)
+        override = given_to(owner)
         snapshot = self._snapshot(pinned=self._check_pinning(override, server_side))
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         return MemoryEngine(incoming, outgoing, snapshot, self, wrapping)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from typing_extensions import Self
 
-__all__ = ["PinnedObject", "PinnedSocket", "overriding"]
+__all__ = ["PinnedObject", "PinnedSocket", "given_to", "overriding"]
 
 
 class _Override(threading.local):
@@ -57,6 +57,13 @@ def overriding(pins: tuple[PinSource | None] | None) -> Iterator[None]:
         _override.pins = outer
 
 
+def given_to(owner: object) -> tuple[PinSource | None] | None:
+    """Return the pins that a socket or object was wrapped with; None: it has its context's."""
+    # They have arrived.  Not before: a class may make more instances than the one it returns.
+    _override.pins = None
+    return owner._pins if isinstance(owner, _Pinned) else None
+
+
 class _Pinned:
     """What sockets and objects have in common."""
 
@@ -66,7 +73,7 @@ class _Pinned:
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         self = super().__new__(cls, *args, **kwargs)
-        self._pins, _override.pins = _override.pins, None
+        self._pins = _override.pins
         return self
 
     @property
