@@ -106,6 +106,7 @@ __all__ = [
     "PinSource",
     "SocketEngine",
     "Wrapping",
+    "check_context",
 ]
 
 #: Where a handshake gets its pins: called with the server's name, once, when it begins.
@@ -262,6 +263,17 @@ def _describe(chain: tuple[bytes, ...]) -> tuple[ChainPosition, ...]:
             )
         )
     return tuple(found)
+
+
+def check_context(context: object) -> _Context:
+    """Return the context; refuse one that knows of no pins."""
+    # Of the type: a mock has every attribute.
+    if not hasattr(type(context), "_pin_source"):
+        raise TypeError(
+            "the context must be a PinnedContext (pins=None for an unpinned one): "
+            "an ssl.SSLContext cannot take over this connection"
+        )
+    return cast(_Context, context)
 
 
 class Wrapping(NamedTuple):
@@ -1162,11 +1174,7 @@ class Engine(abc.ABC):
 
     @context.setter
     def context(self, context: _Context) -> None:
-        if not hasattr(context, "_pin_source"):
-            raise TypeError(
-                "the context must be a PinnedContext (pins=None for an unpinned one): "
-                "an ssl.SSLContext cannot take over this connection"
-            )
+        check_context(context)
         with self._lock:
             try:
                 self._switch(context)

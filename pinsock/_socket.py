@@ -8,6 +8,7 @@ What is overridden, and why:
 * ``settimeout``, ``setblocking``, ``shutdown``, ``detach``, ``unwrap``: the engine needs the
   descriptor in non-blocking mode (rule 13), and whoever has the descriptor after it does not.
 * ``sendall``: writes are whole, so that one call does it.
+* ``context``: a context that knows of no pins takes over nothing, not even before ``connect``.
 * ``accept``: the pins of a listening socket are those of the sockets it accepts.
 * ``_real_close`` and others: tell the engine that the descriptor's number is no longer ours.
 * ``send``, ``recv`` and their kin: never clear text, unless TLS was ended by ``unwrap``.
@@ -27,7 +28,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from pinsock._engine import CHANNEL_BINDING_TYPES, MAX_WRITE, Engine, PinSource, SocketEngine
+from pinsock._engine import (
+    CHANNEL_BINDING_TYPES,
+    MAX_WRITE,
+    Engine,
+    PinSource,
+    SocketEngine,
+    check_context,
+)
 from pinsock._pins import PinMatch
 
 if TYPE_CHECKING:
@@ -171,6 +179,21 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
     _unwrapped = False
     do_handshake_on_connect: bool
     suppress_ragged_eofs: bool
+    _context: ssl.SSLContext
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context in use."""
+        return self._context
+
+    @context.setter
+    def context(self, context: ssl.SSLContext) -> None:
+        # ssl.py's own keeps the new context even if it is refused, and before there is a connection
+        # never asks: connect() and accept() would then be that context's business.
+        checked = check_context(context)
+        if self._sslobj is not None:
+            self._sslobj.context = checked
+        self._context = context
 
     def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
         """Return channel binding data; None before the handshake's end.
