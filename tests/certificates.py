@@ -373,13 +373,10 @@ class Chain:
 _numbers = itertools.count(1)
 
 
-def _name(role: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "pinsock tests"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"{role} {next(_numbers)}"),
-        ]
-    )
+def _name(role: str, common_name: str | None = None) -> x509.Name:
+    organization = x509.NameAttribute(NameOID.ORGANIZATION_NAME, "pinsock tests")
+    common_name = common_name or f"{role} {next(_numbers)}"
+    return x509.Name([organization, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _period(validity: Validity) -> tuple[datetime.datetime, datetime.datetime]:
@@ -429,6 +426,7 @@ def make_chain(
     *,
     kinds: KeyKind | Sequence[KeyKind] = "p256",
     hostnames: Sequence[str] = ("localhost", "127.0.0.1"),
+    common_name: str | None = None,
     validity: Mapping[int, Validity] | None = None,
     purpose: Purpose = "both",
     leaf_is_ca: bool = False,
@@ -445,6 +443,7 @@ def make_chain(
         length: how many certificates to make; 1 is a self-signed leaf (unless ``under`` is given).
         kinds: the kind of every key; or a sequence with one for each depth.
         hostnames: DNS names and IP addresses of the leaf.
+        common_name: of the leaf; by default one that no other certificate has.
         validity: by depth: ``"expired"``, ``"future"``, or the two moments themselves.
         purpose: what the leaf may be used for; ``"none"`` is something that is not TLS.
         leaf_is_ca: the leaf could issue certificates too.
@@ -470,7 +469,7 @@ def make_chain(
         key, kind = keys[depth], kinds[depth]
         ca = depth > 0 or leaf_is_ca
         if depth == 0:
-            subject = _name("leaf")
+            subject = _name("leaf", common_name)
         else:
             subject = _name("intermediate" if issuer else "root")
         not_before, not_after = _period((validity or {}).get(depth, "valid"))

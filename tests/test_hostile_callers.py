@@ -459,19 +459,6 @@ def test_the_callbacks_of_a_context_switched_to_outlive_its_settings() -> None:
     assert (ran.returncode, ran.stdout) == (0, "None TLSv1.2\n"), ran.stderr
 
 
-def test_a_client_that_switches_has_the_name_checked_as_the_new_context_says(
-    tls_version: ssl.TLSVersion,
-) -> None:
-    """check_hostname belongs to the context."""
-    first, second = client(PIN, tls_version), client(PIN, tls_version)
-    first.check_hostname = False
-    ours = MemoryPeer(first, server_hostname="elsewhere.example")
-    ours.obj.context = second
-    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
-    assert isinstance(ours.record.error, ssl.SSLCertVerificationError)
-    assert ours.record.error.verify_code == 62
-
-
 def test_a_client_with_a_session_does_not_switch(tls_version: ssl.TLSVersion) -> None:
     """What the first context has verified is no word of the second one's."""
     first, second = client(PIN, tls_version), client(PIN, tls_version)
@@ -494,20 +481,6 @@ def test_a_refusal_is_asked_for_at_every_turn(tls_version: ssl.TLSVersion) -> No
     assert engine.on_verify(0, 0, CHAIN.ders[0]) == 28
     with pytest.raises(PinError, match="without the check"):
         engine._conclude()
-
-
-def test_an_unbound_method_does_not_bring_in_a_foreign_class() -> None:
-    """ssl.SSLContext.wrap_socket makes what the class says; the hook refuses it."""
-    context = PinnedContext(pins=PIN)
-    context.sslsocket_class = ssl.SSLSocket  # type: ignore[assignment]  # that is it
-    left, right = socket.socketpair()
-    with right, pytest.raises(TypeError, match="wraps a PinnedSocket") as caught:
-        ssl.SSLContext.wrap_socket(context, left, server_hostname="localhost")
-    # CPython 3.10 to 3.12 leave it open for an error that is no OSError.
-    for entry in caught.traceback:
-        made = entry.frame.f_locals.get("self")
-        if isinstance(made, ssl.SSLSocket):
-            made.close()
 
 
 # Sessions and snapshots --------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import gc
 import itertools
 import socket
 import ssl
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -275,43 +274,6 @@ def test_a_server_does_not_resume_what_came_before_its_pins(tls_version: ssl.TLS
 
 
 # Which handshake goes by which -------------------------------------------------------------------
-
-
-def test_a_thread_that_changes_pins_all_the_time(tmp_path: Path) -> None:
-    """Each of many handshakes is judged by one version of the pins, whole."""
-    good = PinSet({"leaf": LEAF, 1: MIDDLE, "anchor": ROOT})
-    other = Pin("spki", "sha256", bytes([1]) * 32)
-    bad = PinSet({"leaf": WRONG, 1: WRONG, "anchor": other})
-    context = client(good)
-    server = peers.server_context(CHAIN)
-    over = threading.Event()
-
-    def swap() -> None:
-        for pins in itertools.cycle([bad, good]):
-            context.pins = pins
-            if over.is_set():
-                return
-
-    def visit(_number: int) -> object:
-        ours = MemoryPeer(context, server_hostname="localhost")
-        shake(ours, MemoryPeer(server, server_side=True))
-        error = ours.record.error
-        if isinstance(error, PinMismatchError):
-            return error.expected
-        assert error is None
-        return cast(PinnedObject, ours.obj).pin_match
-
-    thread = threading.Thread(target=swap)
-    thread.start()
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            seen = list(pool.map(visit, range(120)))
-    finally:
-        over.set()
-        thread.join(10)
-    accepted = good.match(CHAIN.ders)
-    refused = {"leaf": (str(WRONG),), 1: (str(WRONG),), "anchor": (str(other),)}
-    assert all(each in (accepted, refused) for each in seen)
 
 
 class Begun(NamedTuple):

@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from OpenSSL import SSL
 
-import pinsock
 from pinsock import (
     HostPins,
     Pin,
@@ -438,26 +437,6 @@ def test_a_pin_source_is_asked_once(tls_version: ssl.TLSVersion) -> None:
     assert [str(name).lower() for name in asked] == ["localhost"]
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        (lambda name: 1 / 0, "ZeroDivisionError"),
-        (lambda name: "sha256/nonsense", "str"),
-        (lambda name: [WRONG], "list"),
-        (lambda name: False, "bool"),
-    ],
-    ids=["raises", "text", "list", "false"],
-)
-def test_a_broken_pin_source_refuses_before_a_byte_is_sent(
-    source: Callable[[str | None], object], message: str, tls_version: ssl.TLSVersion
-) -> None:
-    """What raises, or returns anything but a PinSet or None, is a PinError; nothing is sent."""
-    ours = MemoryPeer(pinned_client(source, tls_version), server_hostname="localhost")
-    with pytest.raises(PinError, match=message):
-        ours.obj.do_handshake()
-    assert not ours.outgoing.read()
-
-
 def test_a_pin_source_may_say_none(transport: Transport, tls_version: ssl.TLSVersion) -> None:
     """None from a callable is no pinning for that host: the ordinary checks, and no match."""
     client = pinned_client(lambda name: None, tls_version)
@@ -683,18 +662,6 @@ def test_cert_none_on_a_context_with_pins_is_an_error(
             context.wrap_socket(left, server_side)
 
 
-def test_cert_none_between_wrap_and_handshake_changes_nothing(tls_version: ssl.TLSVersion) -> None:
-    """The connection keeps the verification that it was made with."""
-    client = pinned_client(WRONG, tls_version)
-    ours = MemoryPeer(client, server_hostname="localhost")
-    client.check_hostname = False
-    client.verify_mode = ssl.CERT_NONE
-    theirs = MemoryPeer(curious_server(CHAIN, tls_version), server_side=True)
-    shake(ours, theirs)
-    assert isinstance(ours.record.error, PinMismatchError)
-    assert theirs.observation.peer_gave_nothing
-
-
 def test_an_override_needs_verification_too() -> None:
     """pins= on an unpinned, unverified context is refused as well."""
     context = PinnedContext(pins=None)
@@ -702,22 +669,6 @@ def test_an_override_needs_verification_too() -> None:
     context.verify_mode = ssl.CERT_NONE
     with pytest.raises(ValueError, match='trust="pins"'):
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), pins=WRONG)
-
-
-def test_the_unbound_method_of_ssl_is_no_way_around(tls_version: ssl.TLSVersion) -> None:
-    """ssl.SSLContext.wrap_bio(context, ...) makes a pinned object like any other call."""
-    client = pinned_client(WRONG, tls_version)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    made = ssl.SSLContext.wrap_bio(client, incoming, outgoing, server_hostname="localhost")
-    assert isinstance(made, pinsock.PinnedObject)
-    theirs = MemoryPeer(curious_server(CHAIN, tls_version), server_side=True)
-    with pytest.raises(ssl.SSLWantReadError):
-        made.do_handshake()
-    theirs.incoming.write(outgoing.read())
-    theirs.step()
-    incoming.write(theirs.outgoing.read())
-    with pytest.raises(PinMismatchError):
-        made.do_handshake()
 
 
 # Rules 10 to 13, in short ------------------------------------------------------------------------
