@@ -970,7 +970,10 @@ def test_another_pinned_context_takes_over_before_the_connection(
 def test_there_is_no_copy_without_pins(
     tls_version: ssl.TLSVersion, duplicate: Callable[[object], object]
 ) -> None:
-    """Contexts and connections cannot be copied, as with ssl; pins can, and stay what they are."""
+    """Contexts and connections cannot be copied, as with ssl; pins can, and stay what they are.
+
+    CPython refuses to copy what has state in C; that pins can be copied is the control.
+    """
     client = pinned_client(WRONG, tls_version)
     left, right = socket.socketpair()
     with right, client.wrap_socket(
