@@ -805,7 +805,7 @@ class SlottedObject(ssl.SSLObject):
 class TwiceSocket(ssl.SSLSocket):
     """One that makes an instance on the way."""
 
-    def __new__(cls, *args: object, **kwargs: object) -> TwiceSocket:  # type: ignore[misc]  # Self
+    def __new__(cls, *args: object, **kwargs: object) -> TwiceSocket:  # type: ignore[misc]  # it is Self
         super().__new__(cls, *args, **kwargs)
         return super().__new__(cls, *args, **kwargs)
 
@@ -813,7 +813,7 @@ class TwiceSocket(ssl.SSLSocket):
 class TwiceObject(ssl.SSLObject):
     """Likewise."""
 
-    def __new__(cls, *args: object, **kwargs: object) -> TwiceObject:  # type: ignore[misc]  # Self
+    def __new__(cls, *args: object, **kwargs: object) -> TwiceObject:  # type: ignore[misc]  # it is Self
         super().__new__(cls)
         return super().__new__(cls)
 
@@ -986,7 +986,7 @@ def test_there_is_no_copy_without_pins(
             sock.dup()
     pins = HostPins({"localhost": WRONG})
     for whole in (PinSet(WRONG), pins):
-        client.pins = duplicate(whole)  # type: ignore[assignment]  # it is
+        client.pins = duplicate(whole)  # type: ignore[assignment]  # what the setter takes
         assert client.pins == whole
         ours, theirs = approach(client, tls_version)
         assert isinstance(ours.record.error, PinMismatchError)
@@ -1033,7 +1033,7 @@ def test_a_pin_source_that_raises_refuses(raised: BaseException) -> None:
     client = pinned_client(source, ssl.TLSVersion.TLSv1_3)
     ours = MemoryPeer(client, server_hostname="localhost")
     expected = PinError if isinstance(raised, Exception) else type(raised)
-    said = type(raised).__name__ if expected is PinError and type(raised) is not PinError else ""
+    said = type(raised).__name__ if expected is PinError and type(raised) is not PinError else None
     for use in (
         ours.obj.do_handshake,
         ours.obj.do_handshake,
