@@ -91,6 +91,10 @@ def _on_servername(connection: object, _name: object, _context: object) -> None:
     _on_message(connection)
 
 
+class _Premature(Exception):
+    """It is too early for a goodbye: none was said."""
+
+
 class _Side:
     """One end of the connection, and what has to be true of it."""
 
@@ -237,10 +241,21 @@ class _Side:
         raise AssertionError("arguments of the wrong kind were taken")
 
     def unwrap(self, _supply: Supply) -> None:
-        if self.complete and not self.busy:
-            self.goodbye = True
+        said, self.goodbye = self.goodbye, self.goodbye or (self.complete and not self.busy)
         self.clean = False
-        self._talk(self.obj.unwrap)
+        try:
+            self._talk(self._unwrap)
+        except _Premature:
+            self.goodbye = said
+
+    def _unwrap(self) -> None:
+        try:
+            self.obj.unwrap()
+        except ssl.SSLError as error:
+            # A server has asked for the client's certificate, and has no answer yet.
+            if error.reason == "SHUTDOWN_WHILE_IN_INIT":
+                raise _Premature from None
+            raise
 
     def ask(self, _supply: Supply) -> None:
         """Everything that only asks."""
