@@ -61,7 +61,7 @@ from pinsock._engine import (
 from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
 from pinsock._reports import PinReport, Reporter, Unraisable, log
-from pinsock._session import PinnedSession
+from pinsock._session import PinnedSession, check_session
 from pinsock._socket import PinnedObject, PinnedSocket, given_to, overriding
 from pinsock._survey import survey
 
@@ -561,6 +561,8 @@ class PinnedContext(_SSLContext):
         server_hostname = self._encode_hostname(server_hostname) if early else server_hostname
         cls = _pinned(self.sslsocket_class, PinnedSocket)
         override = _override(pins)
+        if session is not None and not server_side:
+            check_session(session)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
             self._snapshot(pinned=self._check_pinning(override, server_side))
         with overriding(override):

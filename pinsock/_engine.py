@@ -91,7 +91,7 @@ from pinsock._openssl import (
 )
 from pinsock._pins import FirstUse, Pin, PinMatch, PinSet
 from pinsock._reports import Address, PinReport, Reporter, make_report
-from pinsock._session import Binding, PinnedSession, name_asked_for
+from pinsock._session import Binding, PinnedSession, check_session, name_asked_for
 from pinsock._verdict import CERT_REJECTED, Verdict
 
 if TYPE_CHECKING:
@@ -1254,8 +1254,7 @@ class Engine(abc.ABC):
 
     @session.setter
     def session(self, session: PinnedSession) -> None:
-        if not isinstance(session, PinnedSession):
-            raise TypeError("Value is not a SSLSession.")
+        check_session(session)
         with self._lock:
             made, here = session.binding, self._binding()
             if made.context is not here.context:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pinsock._pins import FirstUse, PinMatch, PinSet
 
-__all__ = ["Binding", "PinnedSession", "name_asked_for"]
+__all__ = ["Binding", "PinnedSession", "check_session", "name_asked_for"]
 
 _SESSION_ID = 3  # the place in the sequence
 _TIME, _TIMEOUT, _NAME, _LIFETIME_HINT, _TICKET = 0xA1, 0xA2, 0xA6, 0xA9, 0xAA
@@ -131,3 +131,9 @@ class PinnedSession:
 
     # As ssl.SSLSession: equal to others, and no key of a dictionary.
     __hash__ = None  # type: ignore[assignment]  # object has one
+
+
+def check_session(session: object) -> None:
+    """Refuse what is no session of ours, in the words of ``_ssl.c``."""
+    if not isinstance(session, PinnedSession):
+        raise TypeError("Value is not a SSLSession.")

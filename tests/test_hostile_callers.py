@@ -644,7 +644,7 @@ def test_the_end_of_a_handshake_is_not_the_end_of_a_conversation(
                 sock.recv(1)
 
 
-@pytest.mark.parametrize("wrong", ["options", "tickets", "name", "mode"])
+@pytest.mark.parametrize("wrong", ["options", "tickets", "name", "mode", "session"])
 def test_what_cannot_be_wrapped_stays_the_callers(wrong: str) -> None:
     """An error of the wrap leaves the socket as it was: open, and in the hands of the caller."""
     context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT, pins=PIN)
@@ -658,9 +658,10 @@ def test_what_cannot_be_wrapped_stays_the_callers(wrong: str) -> None:
         context.verify_mode = ssl.CERT_NONE
     left, right = socket.socketpair()
     with left, right:
-        with pytest.raises((NotImplementedError, ValueError)):
+        with pytest.raises((NotImplementedError, TypeError, ValueError)):
             context.wrap_socket(
                 left,
+                session="junk" if wrong == "session" else None,  # type: ignore[arg-type]  # wrong on purpose
                 server_side=wrong == "tickets",
                 server_hostname=None if wrong == "tickets" else "." if wrong == "name" else "a.b",
             )
