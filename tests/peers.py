@@ -7,6 +7,7 @@ under test as well, when it is a server.)
 * :class:`StdlibServer`: an echo server in threads, on a real socket.
 * :func:`stdlib_client`: one connection to a server, on a real socket.
 * :class:`MemoryPeer` and :func:`shake`: two peers joined in memory, in one thread, always the same.
+* :class:`SocketPeer`: the same as a :class:`MemoryPeer`, on a socket that never waits.
 * :func:`converse`: a client context and a server context over either transport.
 
 Each comes to an :class:`Observation`.
@@ -30,7 +31,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, NamedTuple, Union
+from typing import Any, Literal, NamedTuple, Union, cast
 
 from tests.certificates import Chain
 
@@ -39,11 +40,13 @@ __all__ = [
     "MemoryPeer",
     "Message",
     "Observation",
+    "SocketPeer",
     "StdlibServer",
     "Transport",
     "client_context",
     "converse",
     "exchange",
+    "first_certificate",
     "fix_version",
     "server_context",
     "shake",
@@ -93,7 +96,7 @@ def _take(data: bytes, size: int) -> tuple[bytes, bytes]:
     return data[size:end], data[end:]
 
 
-def _first_certificate(message: Message) -> bytes | None:
+def first_certificate(message: Message) -> bytes | None:
     """The leaf in a Certificate message; None if the message says that there is none."""
     body = message.data[4:]
     if message.version >= ssl.TLSVersion.TLSv1_3:
@@ -265,7 +268,7 @@ class _Record:
         certificate = self._certificate
         for message in messages or ():
             if message.direction == "read" and message.is_handshake(_CERTIFICATE):
-                certificate = _first_certificate(message)
+                certificate = first_certificate(message)
                 break
         return Observation(
             handshake_completed=self.completed,
@@ -582,7 +585,7 @@ class MemoryPeer:
 
     Args:
         context: whose ``wrap_bio`` makes the object.
-        server_side, server_hostname, session: for ``wrap_bio``.
+        server_side, server_hostname, session, options: for ``wrap_bio``.
         inspect: called with the object after its handshake.
     """
 
@@ -594,6 +597,7 @@ class MemoryPeer:
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
         inspect: Inspect | None = None,
+        **options: Any,
     ) -> None:
         _watch(context)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -603,6 +607,7 @@ class MemoryPeer:
             server_side=server_side,
             server_hostname=server_hostname,
             session=session,
+            **options,
         )
         #: Every byte that was sent to the other side.
         self.sent = bytearray()
@@ -656,6 +661,40 @@ class MemoryPeer:
             self._ended = True
             self.flush(other)
             other.incoming.write_eof()
+
+
+class SocketPeer(MemoryPeer):
+    """One side of a connection on a socket that never waits; its :attr:`far` end is the test's.
+
+    Use it as a context manager.
+
+    Args:
+        context: whose ``wrap_socket`` makes the socket.
+        options: for ``wrap_socket``.
+    """
+
+    def __init__(self, context: ssl.SSLContext, **options: Any) -> None:
+        _watch(context)
+        near, self.far = socket.socketpair()
+        for each in (near, self.far):
+            each.setblocking(False)
+        try:
+            sock = context.wrap_socket(
+                near, do_handshake_on_connect=False, suppress_ragged_eofs=False, **options
+            )
+        except BaseException:
+            near.close()
+            self.far.close()
+            raise
+        self.obj = cast(ssl.SSLObject, sock)  # as far as a peer uses it
+        self.record = _Record(sock, None)
+
+    def __enter__(self) -> SocketPeer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (cast(ssl.SSLSocket, self.obj), self.far):
+            each.close()
 
 
 def shake(client: MemoryPeer, server: MemoryPeer) -> tuple[Observation, Observation]:
@@ -712,12 +751,14 @@ def converse(
     *,
     server_hostname: str | None = "localhost",
     payload: bytes = b"ping",
+    session: ssl.SSLSession | None = None,
     inspect: Inspect | None = None,
 ) -> Conversation:
     """Connect two contexts, echo ``payload`` if they will have each other, and tell what they saw.
 
     Args:
         transport: ``"socket"`` (a thread serves) or ``"bio"``.
+        session: what the client offers to resume.
         inspect: called with the connection, on both sides.
     """
     if transport == "socket":
@@ -727,14 +768,18 @@ def converse(
                 client,
                 server_hostname=server_hostname,
                 payload=payload,
+                session=session,
                 inspect=inspect,
             )
             return Conversation(seen, listening.observation())
-    ours = MemoryPeer(client, server_hostname=server_hostname, inspect=inspect)
+    ours = MemoryPeer(
+        client, server_hostname=server_hostname, session=session, inspect=inspect
+    )
     theirs = MemoryPeer(server, server_side=True, inspect=inspect)
     shake(ours, theirs)
     if ours.record.error is None and theirs.record.error is None:
         exchange(theirs, ours, exchange(ours, theirs, payload))
+        exchange(ours, theirs, b"")  # a certificate, if it was asked for with the echo
     return Conversation(ours.observation, theirs.observation)
 
 

@@ -1383,48 +1383,6 @@ def test_the_callback_can_switch_to_another_context(
     assert second in made
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "accepted"),
-    [
-        (None, PINS, True),
-        (None, PinSet([WRONG]), False),
-        (PinSet([WRONG]), PINS, True),
-        (PinSet([WRONG]), None, True),
-        (PINS, PinSet([WRONG]), False),
-    ],
-)
-def test_a_switch_brings_the_pins_along(
-    before: PinSet | None,
-    after: PinSet | None,
-    accepted: bool,
-    transport: Transport,
-    tls_version: ssl.TLSVersion,
-) -> None:
-    """The pins of the context that was switched to hold, and not those it was switched from."""
-    made = []
-    for pins in (before, after):
-        one = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=pins)
-        peers.fix_version(one, tls_version)
-        CHAIN.configure(one)
-        CHAIN.trust(one)
-        made.append(one)
-    first, second = made
-
-    def switch(connection: Any, _name: object, _context: object) -> None:
-        connection.context = second
-
-    first.sni_callback = switch
-    seen = converse(transport, client(), first)
-    if accepted:
-        assert seen.server.error is None
-        assert seen.client.error is None
-        assert seen.client.data == b"ping"
-    else:
-        assert isinstance(seen.server.error, PinMismatchError)
-        assert seen.client.alert == "bad_certificate"
-        assert seen.client.data == b""
-
-
 def test_no_switch_to_a_context_of_ssl(
     transport: Transport, tls_version: ssl.TLSVersion, unraisable: list[BaseException]
 ) -> None:

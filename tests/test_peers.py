@@ -468,11 +468,11 @@ def test_alerts_without_a_name_are_numbers() -> None:
 
 def test_a_damaged_certificate_message_is_not_no_certificate() -> None:
     """A length that goes beyond the message is an error, not an absence."""
-    from tests.peers import _first_certificate
+    from tests.peers import first_certificate
 
     damaged = Message("read", 0x303, 22, bytes.fromhex("0b000003 ffffff"))
     with pytest.raises(ValueError, match="beyond"):
-        _first_certificate(damaged)
+        first_certificate(damaged)
 
 
 # The library under test as a peer ----------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The rules of the library, one group of tests for each, asserted from the other side.
 
 The numbers are those that the modules cite.  Rule 3 (the verified chain only) is held by
-``test_bypasses.py``, as is what of the other rules is a row of the bypass table.  Rule 10 (mirror
+``test_bypasses.py``, as is what of the other rules is a row of the bypass table (rules 1, 7 and 8
+in ``test_bypasses_handshakes.py`` and ``tests/hostile``).  Rule 10 (mirror
 it or refuse it) is walked through in ``test_context.py``, rule 11 (the standard library's errors)
 in ``test_openssl.py``, rule 12 (an error says how to mend it) in ``test_errors.py`` and rule 13
 (one reader and one writer) in ``test_sockets.py``; what is here of them is the shortest proof that
@@ -18,7 +19,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from OpenSSL import SSL
 
 from pinsock import (
     HostPins,
@@ -29,7 +29,6 @@ from pinsock import (
     PinnedContext,
     PinSet,
     UnpinnedPeerError,
-    _context,
     _engine,
     _openssl,
 )
@@ -90,36 +89,6 @@ def curious_server(chain: Chain, version: ssl.TLSVersion, **options: object) -> 
 # Rule 1: fail closed -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kept_out", [True, False], ids=["not offered", "negotiated"])
-def test_an_anonymous_cipher_suite_never_connects(
-    transport: Transport, kept_out: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A suite without certificates is not offered; and were it negotiated, it would be refused."""
-    version = ssl.TLSVersion.TLSv1_2
-    client = pinned_client(pin(CHAIN), version)
-    client.set_ciphers("AECDH+AES:ECDHE+AESGCM:@SECLEVEL=0")
-    server = peers.server_context(CHAIN, version)
-    server.set_ciphers("AECDH+AES:@SECLEVEL=0")
-    if not kept_out:
-        monkeypatch.setattr(_context, "_NO_UNCHECKED_CIPHERS", "")
-    seen = converse(transport, client, server)
-    assert not seen.client.handshake_completed
-    assert not seen.server.data
-    if kept_out:
-        assert not seen.server.handshake_completed
-        assert seen.server.reason == "NO_SHARED_CIPHER"
-    else:
-        assert type(seen.client.error) is PinError
-
-
-def test_nothing_but_unchecked_cipher_suites_is_an_error() -> None:
-    """A pinned context that is told to use anonymous suites alone refuses to make a connection."""
-    client = PinnedContext(pins=WRONG)
-    client.set_ciphers("AECDH:@SECLEVEL=0")
-    with pytest.raises(ssl.SSLError, match="NO_CIPHER_MATCH"):
-        client.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
-
-
 def test_a_handshake_without_verify_events_is_refused(
     transport: Transport, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,40 +125,6 @@ def test_the_chain_judged_is_the_chain_in_use(
     seen = converse(transport, client, curious_server(IMPOSTOR, tls_version))
     assert type(seen.client.error) is PinError
     assert not seen.server.data
-
-
-@pytest.mark.parametrize("tickets", [True, False])
-def test_a_server_does_not_resume_what_it_did_not_check(
-    tls_version: ssl.TLSVersion, tickets: bool
-) -> None:
-    """A session of an unpinned context resumes into no pinned one, not by a switch either."""
-    outer = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
-    peers.fix_version(outer, tls_version)
-    CHAIN.configure(outer)
-    if not tickets:  # sessions are then in the server's cache, and looked up before the name is
-        outer.options |= ssl.OP_NO_TICKET
-    inner: list[PinnedContext] = []
-
-    def switch(connection: object, _name: str | None, _context: ssl.SSLContext) -> None:
-        for context in inner:
-            connection.context = context  # type: ignore[attr-defined]  # a socket or an object
-
-    outer.sni_callback = switch
-    client = peers.client_context(CHAIN, tls_version)
-    with peers.StdlibServer(outer) as server:
-        # By hand, as the session is to be had only behind the first data.
-        with client.wrap_socket(server.connect(), server_hostname="localhost") as connection:
-            connection.sendall(b"hello")
-            assert connection.recv(5) == b"hello"
-            session = connection.session
-            connection.unwrap().close()
-    assert session is not None
-    inner.append(pinned_server(pin(CLIENT), tls_version))
-    ours = MemoryPeer(client, server_hostname="localhost", session=session)
-    theirs = MemoryPeer(outer, server_side=True)
-    _, seen = shake(ours, theirs)
-    assert not seen.handshake_completed
-    assert type(seen.error) is PinError
 
 
 # Rule 2: in the handshake ------------------------------------------------------------------------
@@ -480,40 +415,6 @@ def test_a_session_is_resumed_where_it_was_made(tls_version: ssl.TLSVersion) -> 
         assert _session(client, server.address, session=session)[1:] == (True, match)
 
 
-def test_a_session_is_refused_anywhere_else(tls_version: ssl.TLSVersion) -> None:
-    """Another context, another name, other pins, a server, not a session at all."""
-    client = pinned_client(pin(CHAIN), tls_version)
-    with peers.StdlibServer(peers.server_context(CHAIN, tls_version)) as server:
-        session, _, _ = _session(client, server.address)
-
-    def begin(context: PinnedContext, name: str = "localhost", **options: object) -> None:
-        ours = context.wrap_bio(
-            ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name, session=session, **options  # type: ignore[arg-type]  # keywords of wrap
-        )
-        with pytest.raises(ssl.SSLWantReadError):
-            ours.do_handshake()
-
-    begin(client)
-    with pytest.raises(ValueError, match="different SSLContext"):
-        begin(pinned_client(pin(CHAIN), tls_version))
-    with pytest.raises(ValueError, match="different server_hostname"):
-        begin(client, "127.0.0.1")
-    with pytest.raises(ValueError, match="different pin set"):
-        begin(client, pins=WRONG)
-    with pytest.raises(ValueError, match="different pin set"):
-        begin(client, pins=None)
-    client.pins = PinSet({"leaf": pin(CHAIN)})
-    with pytest.raises(ValueError, match="different pin set"):
-        begin(client)
-    server_side = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
-    with pytest.raises(ValueError, match="different SSLContext"):
-        server_side.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), True, None, session)  # type: ignore[arg-type]  # wrong on purpose
-    with pytest.raises(TypeError, match="not a SSLSession"):
-        client.wrap_bio(
-            ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost", session="x"  # type: ignore[arg-type]  # wrong on purpose
-        )
-
-
 def test_a_server_that_pins_its_clients_resumes_nothing(
     tls_version: ssl.TLSVersion,
 ) -> None:
@@ -538,57 +439,6 @@ def test_a_server_that_pins_its_clients_resumes_nothing(
                         assert session is None or not session.has_ticket
                     connection.unwrap().close()
             assert server.observation().handshake_completed
-
-
-def test_renegotiation_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that asks for another handshake does not get one: it could bring another chain."""
-    events: list[int] = []
-    real = Verdict.event
-
-    def counted(self: Verdict, depth: int, error: int, certificate: bytes) -> int:
-        events.append(depth)
-        return real(self, depth, error, certificate)
-
-    monkeypatch.setattr(Verdict, "event", counted)
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_max_proto_version(SSL.TLS1_2_VERSION)
-    context.use_certificate(CHAIN.leaf)
-    context.use_privatekey(CHAIN.keys[0])  # type: ignore[arg-type]  # not all kinds of key are known to it
-    context.add_extra_chain_cert(CHAIN.certificates[1])
-    server = SSL.Connection(context, None)
-    server.set_accept_state()
-    client = pinned_client(pin(CHAIN), ssl.TLSVersion.TLSv1_2)
-    ours = MemoryPeer(client, server_hostname="localhost")
-
-    def pump(action: Callable[[], object]) -> None:
-        for _ in range(10):
-            try:
-                action()
-            except (SSL.WantReadError, ssl.SSLWantReadError):
-                pass
-            if data := ours.outgoing.read():
-                server.bio_write(data)
-            try:
-                ours.incoming.write(server.bio_read(65536))
-            except SSL.WantReadError:
-                pass
-
-    def shake_hands() -> None:
-        ours.step()
-        server.do_handshake()
-
-    pump(shake_hands)
-    assert ours.record.completed
-    events.clear()
-    assert server.renegotiate()
-
-    def shake_again() -> None:
-        ours.read()
-        server.recv(1)
-
-    with pytest.raises(SSL.Error, match="no renegotiation"):
-        pump(shake_again)
-    assert not events
 
 
 # Rule 8: possession before trust -----------------------------------------------------------------
@@ -616,28 +466,6 @@ def test_a_match_is_reported_only_after_the_peer_has_proved_its_key(
     assert judged_early or tls_version == ssl.TLSVersion.TLSv1_3  # one record may hold it all there
     shake(ours, theirs)
     assert ours.obj.pin_match is not None  # type: ignore[attr-defined]  # ours
-
-
-def test_a_tampered_key_exchange_is_no_match() -> None:
-    """The right certificate with a signature that its key did not make: no match, no data."""
-    version = ssl.TLSVersion.TLSv1_2
-    ours = MemoryPeer(pinned_client(pin(CHAIN), version), server_hostname="localhost")
-    theirs = MemoryPeer(curious_server(CHAIN, version), server_side=True)
-    ours.step()
-    ours.flush(theirs)
-    theirs.step()
-    flight = bytearray(theirs.outgoing.read())
-    # ServerKeyExchange (12) is in clear text; its last bytes are the signature (RFC 8422 5.4).
-    start = 0
-    while flight[start + 5] != 12:
-        start += 5 + int.from_bytes(flight[start + 3 : start + 5], "big")
-    flight[start + 4 + int.from_bytes(flight[start + 3 : start + 5], "big")] ^= 1
-    ours.incoming.write(flight)
-    shake(ours, theirs)
-    assert isinstance(ours.record.error, ssl.SSLError)
-    assert not isinstance(ours.record.error, PinError)
-    assert ours.obj.pin_match is None  # type: ignore[attr-defined]  # ours
-    assert theirs.observation.peer_gave_nothing
 
 
 # Rule 9: pins cannot be weakened from outside ----------------------------------------------------
