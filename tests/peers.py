@@ -670,10 +670,13 @@ class SocketPeer(MemoryPeer):
 
     Args:
         context: whose ``wrap_socket`` makes the socket.
+        inspect: called with the socket after its handshake.
         options: for ``wrap_socket``.
     """
 
-    def __init__(self, context: ssl.SSLContext, **options: Any) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, *, inspect: Inspect | None = None, **options: Any
+    ) -> None:
         _watch(context)
         near, self.far = socket.socketpair()
         for each in (near, self.far):
@@ -687,7 +690,7 @@ class SocketPeer(MemoryPeer):
             self.far.close()
             raise
         self.obj = cast(ssl.SSLObject, sock)  # as far as a peer uses it
-        self.record = _Record(sock, None)
+        self.record = _Record(sock, inspect)
 
     def __enter__(self) -> SocketPeer:
         return self

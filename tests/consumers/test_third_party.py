@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
-import os
 import ssl
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pinsock import PinMismatchError, PinnedContext, PinSet, create_default_context
+from tests import optional
 from tests.certificates import Chain, make_chain, spki_pin
 from tests.consumers.servers import (
     CHAIN,
@@ -43,11 +44,7 @@ from tests.peers import (
 Fetch = Callable[[ssl.SSLContext, int], bytes]
 
 
-def need(name: str) -> Any:
-    """A module; the test is skipped without it, but not where all of them have to be."""
-    if "PINSOCK_CONSUMERS" in os.environ:
-        return importlib.import_module(name)
-    return pytest.importorskip(name)
+need = functools.partial(optional.need, variable="PINSOCK_CONSUMERS")
 
 
 @pytest.fixture(autouse=True)
