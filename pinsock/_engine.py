@@ -936,7 +936,7 @@ class Engine(abc.ABC):
                 self._context._reporter.tell(report, message)
             except BaseException as error:
                 # Audit hooks may put an end to things; also to a handshake that is complete.
-                self._refusal = Engine._unchecked
+                self._refusal = self._refusal or Engine._unchecked
                 self._complete = False
                 self._match = None
                 if not isinstance(error, Exception):

@@ -715,7 +715,7 @@ def test_an_encrypted_key_asks_the_terminal_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a password; what is typed serves both readers of the key."""
-    key = certificates.make_key("p256", 16)
+    key = CHAIN.keys[0]
     path = tmp_path / "key.pem"
     path.write_bytes(
         key.private_bytes(

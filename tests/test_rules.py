@@ -1,12 +1,12 @@
 """The rules of the library, one group of tests for each, asserted from the other side.
 
-The numbers are those that the modules cite.  Rule 3 (the verified chain only) is held by
+The numbers are those that the modules cite. Rule 3 (the verified chain only) is held by
 ``test_bypasses.py``, as is what of the other rules is a row of the bypass table (rules 1, 7 and 8
-in ``test_bypasses_handshakes.py`` and ``tests/hostile``).  Rule 10 (mirror
-it or refuse it) is walked through in ``test_context.py``, rule 11 (the standard library's errors)
-in ``test_openssl.py``, rule 12 (an error says how to mend it) in ``test_errors.py`` and rule 13
-(one reader and one writer) in ``test_sockets.py``; what is here of them is the shortest proof that
-they hold on a real handshake.
+in ``test_bypasses_handshakes.py`` and ``tests/hostile``). Rule 10 (mirror it or refuse it) is
+walked through in ``test_context.py``, rule 11 (the standard library's errors) in
+``test_openssl.py``, rule 12 (an error says how to mend it) in ``test_errors.py`` and rule 13 (one
+reader and one writer) in ``test_sockets.py``; what is here of them is the shortest proof that they
+hold on a real handshake.
 """
 
 from __future__ import annotations
