@@ -36,7 +36,7 @@ _PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 hypothesis.settings.load_profile(_PROFILE)
 
 #: Seconds after which a test that hangs is killed, with the stacks of all its threads.
-WATCHDOG = 3600 if _PROFILE == "thorough" else 120
+WATCHDOG = 3600 if _PROFILE == "thorough" or "PINSOCK_ENDURANCE" in os.environ else 120
 
 _stderr = pytest.StashKey[int]()
 

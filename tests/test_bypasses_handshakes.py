@@ -275,7 +275,7 @@ def reused(connection: object) -> object:
 def test_a_server_does_not_take_the_session_of_another(
     transport: Transport, tls_version: ssl.TLSVersion
 ) -> None:
-    """CVE-2025-23419: who was let in by one server is not let in by another that shares the tickets.
+    """CVE-2025-23419: whom one server has let in, another with the same tickets does not let in.
 
     The first has authorities, the other has pins, and takes no session at all.  (Of two that have
     authorities only, each under its name: ``test_hostile_callers.py``.)
