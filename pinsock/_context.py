@@ -98,6 +98,19 @@ def _native_setting(name: str) -> property:
     return property(ours.fget, vars(_NativeContext)[name].__set__, None, ours.__doc__)
 
 
+def _encode(hostname: str | bytes | None) -> str | None:
+    """What ssl makes of a ``server_hostname``: its A-labels."""
+    encode: Callable[..., str | None] = vars(_SSLContext)["_encode_hostname"]
+    encoded = encode(None, hostname)
+    if encoded is not None and "\0" in encoded:
+        # In the words of _ssl.c's argument parser.
+        raise TypeError("argument must be encoded string without null bytes, not str")
+    return encoded
+
+
+_encoded = functools.lru_cache(maxsize=256)(_encode)
+
+
 class _Unset:
     """The type of "no pins were given", where None means "no pinning"."""
 
@@ -184,14 +197,19 @@ class _Settings(NamedTuple):
 
     @classmethod
     def of(cls, context: ssl.SSLContext) -> _Settings:
-        return cls._make(_read_settings(context))
+        return cls._make([read(context) for read in _READERS])
 
 
-_read_settings = operator.attrgetter(
-    *("options", "verify_mode", "verify_flags", "_host_flags", "security_level"),
-    *("minimum_version", "maximum_version", "num_tickets", "post_handshake_auth"),
-    "keylog_filename",
+# Those of the C class, which give numbers: ssl.py's make a member of an enum of each, and this is
+# read for every connection.
+_READERS: tuple[Callable[[ssl.SSLContext], object], ...] = tuple(
+    vars(_NativeContext)["_host_flags" if name == "host_flags" else name].__get__
+    for name in _Settings._fields
 )
+
+
+_protocol_of: Callable[[ssl.SSLContext], int] = vars(_NativeContext)["protocol"].__get__
+_verify_mode_of: Callable[[ssl.SSLContext], int] = vars(_NativeContext)["verify_mode"].__get__
 
 
 class _Compiled(NamedTuple):
@@ -344,7 +362,7 @@ class PinnedContext(_SSLContext):
 
     # Makes the layout of instances another than ssl.SSLContext's, so that nobody can turn one into
     # such a context by assigning __class__, and lose the pins.
-    __slots__ = ("_pins",)
+    __slots__ = ("_pins", "_source")
 
     sslsocket_class = PinnedSocket
     sslobject_class = PinnedObject
@@ -356,7 +374,7 @@ class PinnedContext(_SSLContext):
         return _SSLContext.__new__(cls, protocol)
 
     def __init__(self, protocol: int = ssl.PROTOCOL_TLS_CLIENT, *, pins: PinsSpec) -> None:
-        self._pins = _normalise(pins)
+        self._set_pins(pins)
         self._unlock()
         _contexts.add(self)
         self._compiled: dict[bool, _Compiled] = {}
@@ -471,11 +489,15 @@ class PinnedContext(_SSLContext):
 
     @pins.setter
     def pins(self, pins: PinsSpec) -> None:
+        self._set_pins(pins)
+
+    def _set_pins(self, pins: PinsSpec) -> None:
         self._pins = _normalise(pins)
+        self._source = _source(self._pins)
 
     def _pin_source(self) -> PinSource | None:
         """Return what a handshake that begins now asks for its pins; the engine calls this."""
-        return _source(self._pins)
+        return self._source
 
     def connections(self) -> list[PinnedSocket | PinnedObject]:
         """Return the open pinned connections whose pins are no longer the current ones.
@@ -564,7 +586,7 @@ class PinnedContext(_SSLContext):
         if session is not None and not server_side:
             check_session(session)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
-            self._snapshot(pinned=self._check_pinning(override, server_side))
+            self._prepare(override, server_side)
         with overriding(override):
             create: Callable[..., PinnedSocket] = cls._create
             return create(
@@ -608,12 +630,8 @@ class PinnedContext(_SSLContext):
             )
 
     def _encode_hostname(self, hostname: str | bytes | None) -> str | None:
-        encode: Callable[[str | bytes | None], str | None] = super()._encode_hostname  # type: ignore[misc]  # typeshed does not list it
-        encoded = encode(hostname)
-        if encoded is not None and "\0" in encoded:
-            # In the words of _ssl.c's argument parser.
-            raise TypeError("argument must be encoded string without null bytes, not str")
-        return encoded
+        # What a program connects to, it connects to again.
+        return _encoded(hostname) if type(hostname) is str else _encode(hostname)
 
     # The hooks -----------------------------------------------------------------------------------
 
@@ -629,7 +647,7 @@ class PinnedContext(_SSLContext):
         if not isinstance(sock, PinnedSocket):
             raise TypeError(f"a PinnedContext wraps a PinnedSocket, not {type(sock).__name__}")
         override = given_to(owner)
-        snapshot = self._snapshot(pinned=self._check_pinning(override, server_side))
+        snapshot = self._prepare(override, server_side)
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         engine = SocketEngine(sock, snapshot, self, wrapping)
         sock._took(engine)
@@ -650,25 +668,28 @@ class PinnedContext(_SSLContext):
                 kind = "None" if bio is None else type(bio).__name__
                 raise TypeError(f"{name} must be an ssl.MemoryBIO, not {kind}")
         override = given_to(owner)
-        snapshot = self._snapshot(pinned=self._check_pinning(override, server_side))
+        snapshot = self._prepare(override, server_side)
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         return MemoryEngine(incoming, outgoing, snapshot, self, wrapping)
 
-    def _check_pinning(self, override: tuple[PinSource | None] | None, server_side: bool) -> bool:
-        """Refuse a connection that cannot be checked; return whether it has pins."""
+    def _prepare(
+        self, override: tuple[PinSource | None] | None, server_side: bool
+    ) -> SSL.Context:
+        """Refuse a connection that cannot be checked; return the snapshot for one that can."""
         # What _ssl.c says, in its words.
-        if server_side and self.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        protocol = _protocol_of(self)
+        if server_side and protocol == ssl.PROTOCOL_TLS_CLIENT:
             raise _openssl.make_error(
                 ssl.SSLError, 0, "Cannot create a server socket with a PROTOCOL_TLS_CLIENT context"
             )
-        if not server_side and self.protocol == ssl.PROTOCOL_TLS_SERVER:
+        if not server_side and protocol == ssl.PROTOCOL_TLS_SERVER:
             raise _openssl.make_error(
                 ssl.SSLError, 0, "Cannot create a client socket with a PROTOCOL_TLS_SERVER context"
             )
-        source = self._pin_source() if override is None else override[0]
-        if source is not None and self.verify_mode == ssl.CERT_NONE:
+        source = self._source if override is None else override[0]
+        if source is not None and _verify_mode_of(self) == ssl.CERT_NONE:
             raise ValueError(_UNVERIFIED)
-        return source is not None
+        return self._snapshot(pinned=source is not None)
 
     # The snapshot --------------------------------------------------------------------------------
 

@@ -192,6 +192,9 @@ def last_errno() -> int:
 _uninitialised: Any = _ffi.new_allocator(should_clear_after_alloc=False)
 
 
+_MAX_SPARE = 16
+
+
 def new_buffer(size: int) -> Memory:
     """Memory for ``size`` bytes, not cleared."""
     memory: Memory = _uninitialised("char[]", size)
@@ -202,6 +205,53 @@ def take(buffer: Memory, size: int) -> bytes:
     """The first ``size`` bytes of a buffer."""
     data: bytes = _ffi.buffer(buffer, size)[:]
     return data
+
+
+class Scratch:
+    """Memory for what OpenSSL writes.
+
+    Attributes:
+        memory: what OpenSSL writes to.
+        view: the same bytes; a slice of it is a copy.
+    """
+
+    __slots__ = ("memory", "view")
+
+    def __init__(self, size: int) -> None:
+        self.memory: Memory = new_buffer(size)
+        self.view: bytes = _ffi.buffer(self.memory, size)
+
+
+class Spare:
+    """Memory that reads use in turns, one size: to allocate some for each costs more than to read.
+
+    There is as much of it as there were reads at a time, and no more than ``_MAX_SPARE`` is kept.
+    """
+
+    __slots__ = ("_free", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free: list[Scratch] = []
+
+    def take(self) -> Scratch:
+        """Memory that nobody uses."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Scratch(self._size)
+
+    def give_back(self, scratch: Scratch) -> None:
+        """Have it used by others."""
+        if len(self._free) < _MAX_SPARE:
+            self._free.append(scratch)
+
+
+def further(buffer: Memory, offset: int) -> Memory:
+    """A pointer ``offset`` bytes into a buffer."""
+    pointer: Any = buffer
+    memory: Memory = pointer + offset
+    return memory
 
 
 def borrow(buffer: object, *, writable: bool = False) -> Memory:
@@ -736,9 +786,11 @@ def _address(pointer: Any) -> int:
     return address
 
 
+_SSL_OF_STORE: int = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
+
+
 def _handler_of(store: Any) -> Handler | None:
-    index = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
-    return _handlers.get(_address(_lib.X509_STORE_CTX_get_ex_data(store, index)))
+    return _handlers.get(_address(_lib.X509_STORE_CTX_get_ex_data(store, _SSL_OF_STORE)))
 
 
 def _escaped(_kind: object, error: BaseException, traceback: Any) -> None:
@@ -875,6 +927,15 @@ def set_psk_server_callback(context: SSL.Context, hint: bytes) -> None:
 # Connections -------------------------------------------------------------------------------------
 
 
+def connection_on(context: SSL.Context, fileno: int) -> SSL.Connection:
+    """A connection that reads and writes a file descriptor.
+
+    A number is all that pyOpenSSL wants of a socket; it would hold on to the socket itself.
+    """
+    number: Any = fileno
+    return SSL.Connection(context, number)
+
+
 def use_descriptor(connection: SSL.Connection, fileno: int) -> None:
     """Have a connection made without a socket read and write a file descriptor from here on."""
     # The memory BIOs go with this.
@@ -896,7 +957,7 @@ def memory_bios(connection: SSL.Connection) -> tuple[BIOPointer, BIOPointer]:
 
 def bio_drain(bio: BIOPointer) -> bytes:
     """Everything in a memory BIO, which is empty then."""
-    size = _lib.BIO_get_mem_data(bio, _ffi.new("char **"))
+    size = _lib.BIO_get_mem_data(bio, _ffi.NULL)
     if size <= 0:
         return b""
     buffer = new_buffer(size)

@@ -387,6 +387,45 @@ def _index(pins: tuple[Pin, ...]) -> _Index:
     return index
 
 
+class _Matcher:
+    """Matches chains, and remembers the last one: a client meets the same server again and again.
+
+    Pure all the same, as the answer depends on nothing but the chain.
+
+    Args:
+        indexes: the pins by position; every position has to match.
+    """
+
+    __slots__ = ("_indexes", "_last")
+
+    def __init__(self, indexes: tuple[tuple[Position, _Index], ...]) -> None:
+        self._indexes = indexes
+        # One object, so that threads see a chain with its own match.
+        self._last: tuple[tuple[bytes, ...], PinMatch | None] = ((), None)
+
+    def __reduce__(self) -> tuple[type[_Matcher], tuple[object]]:
+        return type(self), (self._indexes,)
+
+    def match(self, chain: tuple[bytes, ...]) -> PinMatch | None:
+        """Find where every position matches; None unless all do."""
+        last, match = self._last
+        if chain != last or not chain:
+            match = self._find(chain)
+            self._last = chain, match
+        return match
+
+    def _find(self, chain: tuple[bytes, ...]) -> PinMatch | None:
+        digests: dict[tuple[int, str, str], bytes | None] = {}
+        found: list[PinMatch] = []
+        for position, index in self._indexes:
+            match = _match_position(position, index, chain, digests)
+            if match is None:
+                return None
+            found.append(match)
+        first, *others = found
+        return PinMatch(first.depth, first.pin, first.position, tuple(others))
+
+
 def _choose(name: str, value: str, *choices: str) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {' or '.join(map(repr, choices))}, not {value!r}")
@@ -437,7 +476,7 @@ class PinSet:
     # without it; messages keep the order the author wrote.
     _unordered: frozenset[tuple[Position, frozenset[Pin]]]
     _pins: tuple[tuple[Position, tuple[Pin, ...]], ...] = field(compare=False)
-    _indexes: tuple[tuple[Position, _Index], ...] = field(compare=False)
+    _matcher: _Matcher = field(compare=False)
 
     @overload
     def __init__(
@@ -500,7 +539,7 @@ class PinSet:
             "first_seen": None if first_seen is None else _in_utc("first_seen", first_seen),
             "_unordered": frozenset((position, frozenset(some)) for position, some in named),
             "_pins": tuple(named),
-            "_indexes": tuple((position, _index(some)) for position, some in named),
+            "_matcher": _Matcher(tuple((position, _index(some)) for position, some in named)),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -580,15 +619,7 @@ class PinSet:
             The match of the first position, with those of the further ones in ``others``; None
             unless every position matches.
         """
-        digests: dict[tuple[int, str, str], bytes | None] = {}
-        found: list[PinMatch] = []
-        for position, index in self._indexes:
-            match = _match_position(position, index, chain, digests)
-            if match is None:
-                return None
-            found.append(match)
-        first, *others = found
-        return PinMatch(first.depth, first.pin, first.position, tuple(others))
+        return self._matcher.match(tuple(chain))
 
     def __repr__(self) -> str:
         pins: dict[Position, list[str]] = {

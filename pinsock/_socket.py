@@ -18,14 +18,13 @@ What is overridden, and why:
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from pinsock._engine import (
@@ -54,15 +53,20 @@ class _Override(threading.local):
 _override = _Override()
 
 
-@contextlib.contextmanager
-def overriding(pins: tuple[PinSource | None] | None) -> Iterator[None]:
+class overriding:
     """Have the next socket or object of this thread judged by ``pins``; None: by its context's."""
-    # A finalizer or a signal handler may wrap a socket of its own in the middle of this.
-    outer, _override.pins = _override.pins, pins
-    try:
-        yield
-    finally:
-        _override.pins = outer
+
+    __slots__ = ("_outer", "_pins")
+
+    def __init__(self, pins: tuple[PinSource | None] | None) -> None:
+        self._pins = pins
+
+    def __enter__(self) -> None:
+        # A finalizer or a signal handler may wrap a socket of its own in the middle of this.
+        self._outer, _override.pins = _override.pins, self._pins
+
+    def __exit__(self, *_: object) -> None:
+        _override.pins = self._outer
 
 
 def given_to(owner: object) -> tuple[PinSource | None] | None:
@@ -242,8 +246,14 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
 
     def settimeout(self, value: float | None) -> None:
         """Set the timeout in seconds; None waits without end, 0 never waits."""
-        super().settimeout(value)
-        self._keep_nonblocking()
+        engine = self._sslobj
+        if engine is not None and engine.begun:
+            # Each do_handshake() of ssl.py says again what there is.
+            if value != self.gettimeout():
+                super().settimeout(value)
+                engine.keep_nonblocking()
+        else:
+            super().settimeout(value)
 
     def setblocking(self, flag: bool) -> None:
         """Wait without end (True), or never (False)."""
@@ -313,7 +323,16 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Receive up to ``buflen`` bytes."""
-        if self._sslobj is None:
+        engine = self._sslobj
+        if engine is not None and not flags:
+            try:
+                return cast(bytes, engine.read(buflen))
+            except ssl.SSLError as error:
+                # A connection that was cut short, as ssl.SSLSocket.read() takes it.
+                if error.args[0] == ssl.SSL_ERROR_EOF and self.suppress_ragged_eofs:
+                    return b""
+                raise
+        if engine is None:
             self._check_tls()
         try:
             return super().recv(buflen, flags)

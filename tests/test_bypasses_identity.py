@@ -744,7 +744,7 @@ class Mixed(Inherited, PinnedContext):  # type: ignore[misc]  # the overrides ar
     """Both: whose methods come first does not matter."""
 
 
-@pytest.mark.parametrize("cls", [Unbound, Slotted, Masked, Relaxed, Mixed])
+@pytest.mark.parametrize("cls", [Unbound, Slotted, Masked, Mixed])
 def test_no_subclass_of_the_context_sheds_pins_by_accident(
     transport: Transport, tls_version: ssl.TLSVersion, cls: type[PinnedContext]
 ) -> None:
@@ -769,6 +769,14 @@ def test_no_subclass_of_the_context_sheds_pins_by_accident(
             assert refused(inspected, PinMismatchError)
 
 
+def test_what_a_subclass_says_of_its_verify_mode_counts_for_nothing() -> None:
+    """One that has nothing verified is refused, whatever its property gives."""
+    context = Relaxed(pins=pin(CHAIN))
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    with pytest.raises(ValueError, match="CERT_NONE on a context with pins"):
+        MemoryPeer(context, server_hostname="localhost")
+
+
 def test_a_subclass_that_was_not_initialised_makes_no_connection() -> None:
     """One that forgets ``super().__init__`` has no pins, which is not the same as None."""
 
@@ -777,7 +785,7 @@ def test_a_subclass_that_was_not_initialised_makes_no_connection() -> None:
             pass
 
     context = Forgetful()
-    with pytest.raises(AttributeError, match="_pins"):
+    with pytest.raises(AttributeError, match="_source"):
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
     left, right = socket.socketpair()
     with left, right, pytest.raises(AttributeError):

@@ -13,7 +13,15 @@ from typing import Any, cast
 
 import pytest
 
-from pinsock import Pin, PinMatch, PinMismatchError, PinnedContext, PinnedObject, PinSet
+from pinsock import (
+    Pin,
+    PinMatch,
+    PinMismatchError,
+    PinnedContext,
+    PinnedObject,
+    PinSet,
+    _openssl,
+)
 from tests import certificates, peers
 from tests.certificates import make_chain
 from tests.peers import MemoryPeer, exchange, shake
@@ -251,6 +259,81 @@ def test_a_damaged_record_is_an_error(pair: Pair) -> None:
     assert caught.value.library == "SSL"
     with pytest.raises(ssl.SSLError):
         ours.obj.read(9)
+
+
+# Several records in one read ---------------------------------------------------------------------
+
+RECORD = 2**14
+
+
+def _read_into(ours: MemoryPeer, size: int) -> bytes:
+    buffer = bytearray(size)
+    return bytes(buffer[: cast(int, ours.obj.read(size, buffer))])
+
+
+readers = pytest.mark.parametrize(
+    "read", [lambda ours, size: ours.obj.read(size), _read_into], ids=["read", "read into"]
+)
+Read = Callable[[MemoryPeer, int], bytes]
+
+
+@readers
+def test_a_read_takes_the_full_records_that_are_there(
+    pair: Pair, flavour: str, read: Read
+) -> None:
+    """Up to the one that is not full, where a message ends; ssl takes one at a time."""
+    ours, theirs = pair()
+    theirs.obj.write(MUCH[: 2 * RECORD + 100])
+    theirs.obj.write(b"another message")
+    theirs.flush(ours)
+    first = read(ours, 4 * RECORD)
+    assert first == MUCH[: RECORD if flavour == "ssl" else 2 * RECORD + 100]
+    rest = b"".join(read(ours, 4 * RECORD) for _ in range(3 if flavour == "ssl" else 1))
+    assert first + rest == MUCH[: 2 * RECORD + 100] + b"another message"
+
+
+@readers
+@pytest.mark.parametrize("behind", ["damage", "goodbye", "end"])
+def test_what_is_wrong_behind_a_full_record_is_said_by_the_next_read(
+    pair: Pair, read: Read, behind: str
+) -> None:
+    """No byte is lost for it, and the error is the one that OpenSSL says once."""
+    ours, theirs = pair()
+    theirs.obj.write(MUCH[:RECORD])
+    theirs.flush(ours)
+    if behind == "damage":
+        theirs.obj.write(b"data")
+        record = bytearray(theirs.outgoing.read())
+        record[-1] ^= 1
+        ours.incoming.write(record)
+    elif behind == "goodbye":
+        with pytest.raises(ssl.SSLWantReadError):
+            theirs.obj.unwrap()
+        theirs.flush(ours)
+    ours.incoming.write_eof()
+    assert read(ours, 4 * RECORD) == MUCH[:RECORD]
+    if behind == "damage":
+        with pytest.raises(ssl.SSLError, match=r"BAD_RECORD_MAC|RECORD_LAYER_FAILURE"):
+            read(ours, 4 * RECORD)
+        with pytest.raises(ssl.SSLError):
+            read(ours, 1)
+    elif behind == "goodbye":
+        assert read(ours, 4 * RECORD) == b""
+    else:
+        for _ in range(2):
+            with pytest.raises(ssl.SSLEOFError):
+                read(ours, 4 * RECORD)
+
+
+def test_memory_for_reads_is_used_again_and_bounded() -> None:
+    """What many reads at a time have used is not all kept."""
+    spare = _openssl.Spare(8)
+    taken = [spare.take() for _ in range(100)]
+    assert len({id(each) for each in taken}) == 100
+    for each in taken:
+        spare.give_back(each)
+    again = [spare.take() for _ in range(100)]
+    assert 0 < len({id(each) for each in again} & {id(each) for each in taken}) < 100
 
 
 # The end -----------------------------------------------------------------------------------------
