@@ -9,10 +9,16 @@ import pytest
 
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measures import MEASURES, Measure
+from tests.benchmarks.rows import Row
 from tests.benchmarks.server import TLS_VERSIONS
 
 # Memory grows by pages: of a few connections' share nothing may be left, and so no ratio.
 _RATIO_MAY_BE_MISSING = ("memory",)
+
+
+def _row(name: str, samples: dict[str, list[float]]) -> Row:
+    (measure,) = (measure for measure in MEASURES if measure.name == name)
+    return Row(measure, samples)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
@@ -48,7 +54,68 @@ def test_the_table_names_the_machine_and_has_the_chosen_rows(
 
     said = capfd.readouterr()
     assert said.err == ""
-    about, _, table = said.out.partition("\n\n")
+    about, table, goals = said.out.split("\n\n")
     assert f"TLS {version}" in about
     assert "OpenSSL of cryptography: " in about
     assert [line.split()[0] for line in table.splitlines()[2:]] == chosen
+    assert [line.split()[0] for line in goals.splitlines()[1:]] == chosen
+
+
+def test_a_measure_with_a_goal_says_what_was_asked_for_and_how_far_it_is_reached(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Measured, must, aim and the answer stand beside each other, as text and as JSON."""
+    chosen = ["--quick", "--only", "lookup", "--only", "hosts"]
+
+    assert main(chosen) == 0
+    line = capfd.readouterr().out.splitlines()[-1].split()
+    assert line[:3] + line[4:6] == ["lookup", "pinned", "us", "10", "2"]
+    assert line[6] in ("aim", "must", "no")
+
+    assert main([*chosen, "--json"]) == 0
+    lookup, hosts = json.loads(capfd.readouterr().out)["measures"]
+    assert hosts["goal"] is None
+    assert lookup["goal"].pop("met") in ("aim", "must", "no")
+    assert math.isfinite(lookup["goal"].pop("measured"))
+    assert lookup["goal"] == {"of": "pinned", "relative": False, "must": 10, "aim": 2}
+
+
+@pytest.mark.parametrize(
+    ("cost", "met"), [(0.5, "aim"), (0.72, "aim"), (0.8, "must"), (0.85, "must"), (0.9, "no")]
+)
+def test_a_goal_is_held_against_the_median_of_the_ratios(cost: float, met: str) -> None:
+    """One bad round of three does not count, and to reach a goal is to meet it."""
+    row = _row("handshake", {"ssl": [1, 10, 1], "pinned": [cost, 10 * cost, 99]})
+
+    assert row.measured() == pytest.approx(cost)
+    assert row.met() == met
+
+
+@pytest.mark.parametrize("samples", [{"ssl": [1.0]}, {"pinned": [1.0]}, {}], ids=str)
+def test_a_goal_without_both_sides_has_no_answer(samples: dict[str, list[float]]) -> None:
+    """Neither a ratio nor an answer, where somebody was not measured."""
+    row = _row("handshake", samples)
+
+    assert row.measured() is None
+    assert row.met() is None
+
+
+def test_every_goal_can_be_reached() -> None:
+    """The aim is beyond the must, and the one who is judged takes part."""
+    for measure in MEASURES:
+        assert measure.judged in measure.contenders, measure.name
+        assert measure.goal is None or 0 < measure.goal.aim < measure.goal.must, measure.name
+
+
+def test_a_single_contender_can_be_measured_as_for_a_profile(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """With --contender nobody else is run, and what only others do is left out."""
+    arguments = ["--contender", "ssl", "--only", "handshake", "--only", "lookup"]
+
+    assert main(["--quick", "--json", *arguments]) == 0
+
+    (row,) = json.loads(capfd.readouterr().out)["measures"]
+    assert row["name"] == "handshake"
+    assert list(row["contenders"]) == ["ssl"]
+    assert row["goal"]["measured"] is None

@@ -8,13 +8,12 @@ import json
 import os
 import platform
 import ssl
-import statistics
 import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +23,7 @@ from OpenSSL import SSL
 from pinsock import Pin
 from tests.benchmarks.contenders import CONTENDERS, Contender, Target
 from tests.benchmarks.measures import (
+    BASELINE,
     FULL,
     MEASURES,
     QUICK,
@@ -32,61 +32,11 @@ from tests.benchmarks.measures import (
     Sampler,
     Sizes,
 )
+from tests.benchmarks.rows import Row, cell
 from tests.benchmarks.server import TLS_VERSIONS, serving
 from tests.certificates import make_chain
 
-_BASELINE = "ssl"
 _CPUINFO = Path("/proc/cpuinfo")
-
-
-@dataclass(frozen=True)
-class Row:
-    """What came out of one measure: the costs of one, by contender, in the order of the rounds."""
-
-    measure: Measure
-    samples: dict[str, list[float]]
-
-    def value(self, contender: str) -> float | None:
-        """The median, as it is shown."""
-        if contender not in self.samples:
-            return None
-        return self.measure.show(statistics.median(self.samples[contender]))
-
-    def ratio(self, contender: str) -> float | None:
-        """The cost in proportion to the baseline's: the median of the rounds' own ratios.
-
-        What slows the machine down for a while slows down a whole round, and so does not show.
-        """
-        costs, base = self.samples.get(contender), self.samples.get(_BASELINE)
-        # Memory, over few connections, may be nothing: it grows by whole pages.
-        if not costs or not base or not all(base):
-            return None
-        return statistics.median(cost / of for cost, of in zip(costs, base, strict=True))
-
-    def spread(self) -> float:
-        """Half the distance of the quartiles, in proportion to the median; of the worst one."""
-        return max(_spread(costs) for costs in self.samples.values())
-
-    def data(self) -> dict[str, object]:
-        """For ``--json``."""
-        return {
-            "name": self.measure.name,
-            "what": self.measure.what,
-            "unit": self.measure.unit,
-            "spread": self.spread(),
-            "contenders": {
-                name: {"value": self.value(name), "ratio": self.ratio(name), "costs": costs}
-                for name, costs in self.samples.items()
-            },
-        }
-
-
-def _spread(costs: list[float]) -> float:
-    median = statistics.median(costs)
-    if len(costs) < 2 or not median:
-        return 0.0
-    low, _, high = statistics.quantiles(costs, n=4)
-    return (high - low) / 2 / median
 
 
 def run(measure: Measure, contenders: dict[str, Contender], sizes: Sizes) -> Row:
@@ -95,6 +45,8 @@ def run(measure: Measure, contenders: dict[str, Contender], sizes: Sizes) -> Row
     with ExitStack() as stack:
         samplers: dict[str, Sampler] = {}
         for name in measure.contenders:
+            if name not in contenders:
+                continue
             try:
                 samplers[name] = stack.enter_context(measure.open(contenders[name], sizes))
             except NotMeasuredError as reason:
@@ -122,7 +74,16 @@ def target(version: str, kind: str, timeout: float | None, same_group: bool) -> 
     with tempfile.TemporaryDirectory() as directory:
         files = chain.write(Path(directory))
         with serving(version, files.certfile, files.keyfile) as port:
-            yield Target(port, version, str(files.cafile), pins, timeout, same_group)
+            yield Target(
+                port,
+                version,
+                str(files.cafile),
+                str(files.certfile),
+                str(files.keyfile),
+                pins,
+                timeout,
+                same_group,
+            )
 
 
 @contextmanager
@@ -165,29 +126,35 @@ def machine() -> dict[str, str]:
 _PACKAGES = ("pyOpenSSL", "cryptography")
 
 
-def _cell(value: float | None) -> str:
-    if value is None:
-        return "-"
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
 def _head() -> str:
     values = "".join(f"{name:>10}" for name in CONTENDERS)
-    ratios = "".join(f"{name:>10}" for name in CONTENDERS if name != _BASELINE)
-    title = f"cost / {_BASELINE}'s:"
+    ratios = "".join(f"{name:>10}" for name in CONTENDERS if name != BASELINE)
+    title = f"cost / {BASELINE}'s:"
     return (
-        f"{'':29}{values}   {title:^{len(ratios)}}\n{'measure':19}{'unit':10}"
+        f"{'':33}{values}   {title:^{len(ratios)}}\n{'measure':23}{'unit':10}"
         f"{'':{len(values)}}   {ratios}{'spread':>9}"
     )
 
 
 def _line(row: Row) -> str:
-    values = "".join(f"{_cell(row.value(name)):>10}" for name in CONTENDERS)
-    ratios = "".join(f"{_cell(row.ratio(name)):>10}" for name in CONTENDERS if name != _BASELINE)
+    values = "".join(f"{cell(row.value(name)):>10}" for name in CONTENDERS)
+    ratios = "".join(f"{cell(row.ratio(name)):>10}" for name in CONTENDERS if name != BASELINE)
     spread = f"+-{100 * row.spread():.0f} %"
-    return f"{row.measure.name:19}{row.measure.unit:10}{values}   {ratios}{spread:>9}"
+    return f"{row.measure.name:23}{row.measure.unit:10}{values}   {ratios}{spread:>9}"
+
+
+def _goals(rows: Sequence[Row]) -> str:
+    """The table of issue 6: what was asked for, and what was measured."""
+    lines = [f"{'goal':23}{'of':10}{'lower is better':18}{'measured':>9}{'must':>7}{'aim':>7}  met"]
+    for row in rows:
+        measure, goal = row.measure, row.measure.goal
+        if goal is not None:
+            of = f"cost / {BASELINE}'s" if measure.relative else measure.unit
+            lines.append(
+                f"{measure.name:23}{measure.judged:10}{of:18}{cell(row.measured()):>9}"
+                f"{goal.must:>7g}{goal.aim:>7g}  {row.met() or '-'}"
+            )
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,6 +165,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="see that it runs; means nothing")
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=", ".join(names)
+    )
+    parser.add_argument(
+        "--contender",
+        action="append",
+        choices=list(CONTENDERS),
+        metavar="NAME",
+        help=f"measure nobody else, as for a profile: {', '.join(CONTENDERS)}",
     )
     parser.add_argument("--tls", choices=list(TLS_VERSIONS), default="1.3")
     parser.add_argument("--keys", choices=("p256", "rsa"), default="p256", help="of the chain")
@@ -221,7 +195,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.rounds < 1:
             parser.error("--rounds: at least 1")
         sizes = replace(sizes, rounds=options.rounds, child_rounds=options.rounds)
-    chosen = [m for m in MEASURES if options.only is None or m.name in options.only]
+    who = options.contender or list(CONTENDERS)
+    chosen = [
+        measure
+        for measure in MEASURES
+        if (options.only is None or measure.name in options.only)
+        and not set(who).isdisjoint(measure.contenders)
+    ]
     about = machine()
     with ExitStack() as stack:
         if not options.spread:
@@ -229,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         server = stack.enter_context(
             target(options.tls, options.keys, options.timeout, options.same_group)
         )
-        contenders = {name: kind(server) for name, kind in CONTENDERS.items()}
+        contenders = {name: CONTENDERS[name](server) for name in CONTENDERS if name in who}
         ciphers: dict[str, str] = {}
         for name, contender in contenders.items():
             link = contender.connect()
@@ -237,22 +217,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             link.close()
         if len(set(ciphers.values())) != 1:
             print(f"not comparable, the ciphers differ: {ciphers}", file=sys.stderr)
-        about["cipher"] = ciphers[_BASELINE]
+        about["cipher"] = next(iter(ciphers.values()))
         about["settings"] = (
             f"TLS {server.version}, {options.keys} keys, "
             f"{'blocking' if server.timeout is None else f'timeout {server.timeout:g} s'}"
             f"{', everybody uses P-256' if server.same_group else ''}"
             f"{', any processor' if options.spread else ''}"
         )
-        if options.json:
-            rows = [run(measure, contenders, sizes).data() for measure in chosen]
-            print(json.dumps({"machine": about, "measures": rows}, indent=1))
-            return 0
-        for key, value in about.items():
-            print(f"{key}: {value}")
-        print(f"\n{_head()}", flush=True)
+        if not options.json:
+            for key, value in about.items():
+                print(f"{key}: {value}")
+            print(f"\n{_head()}", flush=True)
+        rows = []
         for measure in chosen:
-            print(_line(run(measure, contenders, sizes)), flush=True)
+            rows.append(run(measure, contenders, sizes))
+            if not options.json:
+                print(_line(rows[-1]), flush=True)
+    if options.json:
+        print(json.dumps({"machine": about, "measures": [row.data() for row in rows]}, indent=1))
+    else:
+        print(f"\n{_goals(rows)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Who is compared: four ways for a client to have a TLS connection, behind one small interface.
+"""Who is compared: four ways to have a TLS connection, behind one small interface.
 
 A :class:`Link` holds the contender's own bound methods, with nothing in between that would be
 measured too.  Every contender makes its context as its users would, with the same trust store and
@@ -21,11 +21,12 @@ from typing import NamedTuple, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
+from OpenSSL._util import lib
 
 import pinsock
 from tests.benchmarks.server import NO, REQUEST, RESUMED, TLS_VERSIONS, YES, HasOptions
 
-__all__ = ["CONTENDERS", "HOST", "Contender", "Link", "Target", "resumed"]
+__all__ = ["CONTENDERS", "HOST", "BareOpenSSL", "Contender", "Link", "Target", "resumed"]
 
 HOST = "localhost"
 _Result = TypeVar("_Result")
@@ -39,6 +40,9 @@ class Target:
         port: its port on 127.0.0.1.
         version: ``"1.2"`` or ``"1.3"``.
         cafile: the path of the root certificate, PEM.
+        certfile: the path of the chain below it, PEM: the server's, and its clients' if they need
+            one.
+        keyfile: the path of that chain's key, PEM.
         pins: the texts of the pins, by position.
         timeout: of every socket, in seconds; None blocks.
         same_group: have every contender use P-256 for the key exchange, and offer nothing else.
@@ -47,6 +51,8 @@ class Target:
     port: int
     version: str
     cafile: str
+    certfile: str
+    keyfile: str
     pins: dict[str, list[str]]
     timeout: float | None = None
     same_group: bool = False
@@ -118,6 +124,14 @@ class Contender(ABC):
         """Return the context that asyncio takes; None if it takes none."""
         return None
 
+    def server_context(self, *, mutual: bool) -> ssl.SSLContext:
+        """Make a context for a server.
+
+        Args:
+            mutual: its clients need a certificate.
+        """
+        raise NotImplementedError
+
     def connect(self, session: object = None) -> Link:
         """Connect and shake hands."""
         return self.wrap(self.target.connect(), session)
@@ -128,14 +142,19 @@ class _SSL(Contender):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self._context = self._make(target.cafile)
-        version = TLS_VERSIONS[target.version]
-        self._context.minimum_version = self._context.maximum_version = version
-        if target.same_group:
-            self._context.set_ecdh_curve("prime256v1")
+        self._context = self._set(self._make(target.cafile))
 
-    def _make(self, cafile: str | None) -> ssl.SSLContext:
+    def _make(
+        self, cafile: str | None, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH
+    ) -> ssl.SSLContext:
         raise NotImplementedError
+
+    def _set(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        version = TLS_VERSIONS[self.target.version]
+        context.minimum_version = context.maximum_version = version
+        if self.target.same_group:
+            context.set_ecdh_curve("prime256v1")
+        return context
 
     def new_context(self, cafile: str | None = None) -> object:
         context = self._make(cafile)
@@ -144,6 +163,14 @@ class _SSL(Contender):
 
     def ssl_context(self) -> ssl.SSLContext:
         return self._context
+
+    def server_context(self, *, mutual: bool) -> ssl.SSLContext:
+        cafile = self.target.cafile if mutual else None
+        context = self._set(self._make(cafile, ssl.Purpose.CLIENT_AUTH))
+        context.load_cert_chain(self.target.certfile, self.target.keyfile)
+        if mutual:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     def wrap(self, sock: socket.socket, session: object = None) -> Link:
         wrapped = self._context.wrap_socket(
@@ -165,8 +192,10 @@ class Stdlib(_SSL):
 
     name = "ssl"
 
-    def _make(self, cafile: str | None) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=cafile)
+    def _make(
+        self, cafile: str | None, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH
+    ) -> ssl.SSLContext:
+        return ssl.create_default_context(purpose, cafile=cafile)
 
 
 class Unpinned(_SSL):
@@ -174,8 +203,10 @@ class Unpinned(_SSL):
 
     name = "pins=None"
 
-    def _make(self, cafile: str | None) -> ssl.SSLContext:
-        return pinsock.create_default_context(pins=None, cafile=cafile)
+    def _make(
+        self, cafile: str | None, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH
+    ) -> ssl.SSLContext:
+        return pinsock.create_default_context(purpose, pins=None, cafile=cafile)
 
 
 class Pinned(_SSL):
@@ -183,9 +214,11 @@ class Pinned(_SSL):
 
     name = "pinned"
 
-    def _make(self, cafile: str | None) -> ssl.SSLContext:
+    def _make(
+        self, cafile: str | None, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH
+    ) -> ssl.SSLContext:
         pins = pinsock.PinSet(self.target.pins)
-        return pinsock.create_default_context(pins=pins, cafile=cafile)
+        return pinsock.create_default_context(purpose, pins=pins, cafile=cafile)
 
 
 class PyOpenSSL(Contender):
@@ -283,6 +316,33 @@ class _Waiting:
         rest = memoryview(data)
         while rest:
             rest = rest[self.retry(functools.partial(self._connection.send, rest)) :]
+
+
+class BareOpenSSL:
+    """A client's handshake by nothing but the calls of OpenSSL that it cannot do without.
+
+    It is the floor of a pinsock context: the context's own compiled settings, so that the same is
+    sent, and the chain and the host name are checked; but no verify callback, no ``poll`` (OpenSSL
+    waits), no socket object, no Python between the calls.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        assert isinstance(context, pinsock.PinnedContext)
+        self._snapshot = context._snapshot(pinned=context.pins is not None)
+
+    def handshake(self, sock: socket.socket) -> None:
+        """Shake hands on a blocking socket, and close it."""
+        host = HOST.encode("ascii")
+        pointer = lib.SSL_new(self._snapshot._context)
+        lib.SSL_set_fd(pointer, sock.fileno())
+        lib.SSL_set_connect_state(pointer)
+        lib.SSL_set_tlsext_host_name(pointer, host)
+        lib.X509_VERIFY_PARAM_set1_host(lib.SSL_get0_param(pointer), host, len(host))
+        result = lib.SSL_do_handshake(pointer)
+        lib.SSL_free(pointer)
+        sock.close()
+        if result != 1:
+            raise ConnectionError("the handshake failed")
 
 
 CONTENDERS: dict[str, type[Contender]] = {

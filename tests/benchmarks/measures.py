@@ -2,14 +2,20 @@
 
 A measure opens a *sampler* for each contender: a function that does the work some number of times
 and returns the cost of one: CPU seconds of this process, all threads, user and system (the clock of
-``time.process_time``), or bytes of memory.  Samplers are then called in turns; see ``__main__``.
+``time.process_time``), bytes of memory, or a share.  Samplers are then called in turns; see
+``__main__``.
+
+A measure may have a :class:`Goal`: what pinsock has to reach, and what it wants to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,10 +23,24 @@ from dataclasses import dataclass
 
 import pinsock
 from tests.benchmarks import child
-from tests.benchmarks.contenders import CONTENDERS, HOST, Contender, Link, resumed
-from tests.benchmarks.server import CHUNK, DOWNLOAD, ECHO, REQUEST, UPLOAD, wait_for
+from tests.benchmarks.clients import Clients
+from tests.benchmarks.contenders import CONTENDERS, HOST, BareOpenSSL, Contender, Link, resumed
+from tests.benchmarks.server import CHUNK, DOWNLOAD, ECHO, PATIENCE, REQUEST, UPLOAD, YES, wait_for
 
-__all__ = ["FULL", "MEASURES", "QUICK", "Measure", "NotMeasuredError", "Sampler", "Sizes"]
+__all__ = [
+    "BASELINE",
+    "FULL",
+    "MEASURES",
+    "QUICK",
+    "Goal",
+    "Measure",
+    "NotMeasuredError",
+    "Sampler",
+    "Sizes",
+]
+
+#: Whose cost the others' are divided by.
+BASELINE = "ssl"
 
 Sampler = Callable[[], float]
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -77,6 +97,14 @@ class NotMeasuredError(Exception):
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a measure is held to; of the ratio if the baseline takes part, else of the value."""
+
+    must: float
+    aim: float
+
+
+@dataclass(frozen=True)
 class Measure:
     """One row of the table.
 
@@ -88,6 +116,8 @@ class Measure:
         open: make a sampler for a contender.
         contenders: the names of those who take part.
         in_child: each sample is a process of its own, and so there are fewer.
+        goal: what it is held to, if anything.
+        judged: the contender who is held to it, and whom ``--compare`` looks at.
     """
 
     name: str
@@ -97,6 +127,13 @@ class Measure:
     open: Callable[[Contender, Sizes], AbstractContextManager[Sampler]]
     contenders: tuple[str, ...] = tuple(CONTENDERS)
     in_child: bool = False
+    goal: Goal | None = None
+    judged: str = "pinned"
+
+    @property
+    def relative(self) -> bool:
+        """Whether the baseline takes part: then what counts is the ratio to it."""
+        return BASELINE in self.contenders
 
 
 def _per_cpu_second(cost: float) -> float:
@@ -117,6 +154,10 @@ def _milliseconds(cost: float) -> float:
 
 def _kib(cost: float) -> float:
     return cost / _KIB
+
+
+def _per_cent(share: float) -> float:
+    return share * 100
 
 
 # Handshakes --------------------------------------------------------------------------------------
@@ -140,17 +181,119 @@ def _resumed(contender: Contender, sizes: Sizes) -> Iterator[Sampler]:
 
 
 def _handshakes(contender: Contender, sizes: Sizes, session: object) -> float:
+    spent = sum(_one_handshake(contender, session) for _ in range(sizes.handshakes))
+    return spent / sizes.handshakes
+
+
+def _one_handshake(contender: Contender, session: object = None) -> float:
     # The TCP connection is the same for all, and is left out.  Closing belongs to the cost: it is
     # where what the handshake made is let go of.
-    spent = 0.0
-    for _ in range(sizes.handshakes):
+    sock = contender.target.connect()
+    start = time.process_time()
+    link = contender.wrap(sock, session)
+    link.close()
+    del link
+    return time.process_time() - start
+
+
+@contextlib.contextmanager
+def _own_share(contender: Contender, sizes: Sizes) -> Iterator[Sampler]:
+    context = contender.ssl_context()
+    assert context is not None
+    bare = BareOpenSSL(context)
+
+    def one_bare() -> float:
         sock = contender.target.connect()
+        sock.settimeout(None)
         start = time.process_time()
-        link = contender.wrap(sock, session)
-        link.close()
-        del link
-        spent += time.process_time() - start
-    return spent / sizes.handshakes
+        bare.handshake(sock)
+        return time.process_time() - start
+
+    def sample() -> float:
+        # In turns within the sample too: a difference of two large numbers is easily disturbed.
+        whole = floor = 0.0
+        for _ in range(sizes.handshakes):
+            whole += _one_handshake(contender)
+            floor += one_bare()
+        return (whole - floor) / whole
+
+    yield sample
+
+
+# Servers -----------------------------------------------------------------------------------------
+
+
+def _threaded_server(*, mutual: bool) -> Callable[..., AbstractContextManager[Sampler]]:
+    @contextlib.contextmanager
+    def opened(contender: Contender, sizes: Sizes) -> Iterator[Sampler]:
+        context = contender.server_context(mutual=mutual)
+        timeout = contender.target.timeout
+
+        def serve(sock: socket.socket) -> None:
+            sock.settimeout(timeout)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with context.wrap_socket(sock, server_side=True) as connection:
+                connection.sendall(YES)
+
+        def sample() -> float:
+            clients.start(listener.getsockname()[1], sizes.handshakes)
+            start = time.process_time()
+            threads = []
+            for _ in range(sizes.handshakes):
+                sock, _ = listener.accept()
+                threads.append(threading.Thread(target=serve, args=(sock,)))
+                threads[-1].start()
+            for thread in threads:
+                thread.join()
+            spent = time.process_time() - start
+            clients.finish()
+            return spent / sizes.handshakes
+
+        with Clients(contender.target) as clients, _listener() as listener:
+            yield sample
+
+    return opened
+
+
+def _listener() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listener.settimeout(PATIENCE)
+    return listener
+
+
+def _asyncio_server(*, mutual: bool) -> Callable[..., AbstractContextManager[Sampler]]:
+    @contextlib.contextmanager
+    def opened(contender: Contender, sizes: Sizes) -> Iterator[Sampler]:
+        context = contender.server_context(mutual=mutual)
+        with Clients(contender.target) as clients:
+            yield lambda: asyncio.run(_serve_asyncio(context, clients, sizes.handshakes))
+
+    return opened
+
+
+async def _serve_asyncio(context: ssl.SSLContext, clients: Clients, number: int) -> float:
+    served = 0
+    all_served = asyncio.Event()
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        writer.write(YES)
+        writer.close()
+        # The client goes as soon as it has read, and how is not what is measured.
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        served += 1
+        if served == number:
+            all_served.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        clients.start(server.sockets[0].getsockname()[1], number)
+        start = time.process_time()
+        await asyncio.wait_for(all_served.wait(), PATIENCE)
+        spent = time.process_time() - start
+    clients.finish()
+    return spent / number
 
 
 # Data --------------------------------------------------------------------------------------------
@@ -340,16 +483,81 @@ def _build_hosts(contender: Contender, sizes: Sizes) -> Iterator[Sampler]:
 
 
 _ONLY_PINSOCK = ("pinned",)
+_SSL_CONTEXTS = ("ssl", "pins=None", "pinned")
+#: Without pins for its clients, a pinned server is a server without pins.
+_PLAIN_SERVERS = ("ssl", "pins=None")
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("handshake", "full handshakes", "1/CPU s", _per_cpu_second, _handshake),
-    Measure("resumed", "resumed handshakes", "1/CPU s", _per_cpu_second, _resumed),
+    Measure(
+        "handshake",
+        "full handshakes",
+        "1/CPU s",
+        _per_cpu_second,
+        _handshake,
+        goal=Goal(0.85, 0.72),
+    ),
+    Measure(
+        "handshake-own",
+        "the part of a handshake that is not OpenSSL's",
+        "%",
+        _per_cent,
+        _own_share,
+        ("pins=None", "pinned"),
+        goal=Goal(10, 4),
+    ),
+    Measure(
+        "resumed",
+        "resumed handshakes",
+        "1/CPU s",
+        _per_cpu_second,
+        _resumed,
+        goal=Goal(1.0, 0.8),
+    ),
+    Measure(
+        "server-threaded",
+        "handshakes of a server with a thread for each",
+        "1/CPU s",
+        _per_cpu_second,
+        _threaded_server(mutual=False),
+        _PLAIN_SERVERS,
+        goal=Goal(1.0, 0.75),
+        judged="pins=None",
+    ),
+    Measure(
+        "server-threaded-mutual",
+        "likewise, and clients have certificates",
+        "1/CPU s",
+        _per_cpu_second,
+        _threaded_server(mutual=True),
+        _SSL_CONTEXTS,
+        goal=Goal(1.0, 0.75),
+    ),
+    Measure(
+        "server-asyncio",
+        "handshakes of an asyncio server",
+        "1/CPU s",
+        _per_cpu_second,
+        _asyncio_server(mutual=False),
+        _PLAIN_SERVERS,
+        goal=Goal(1.0, 0.75),
+        judged="pins=None",
+    ),
+    Measure(
+        "server-asyncio-mutual",
+        "likewise, and clients have certificates",
+        "1/CPU s",
+        _per_cpu_second,
+        _asyncio_server(mutual=True),
+        _SSL_CONTEXTS,
+        goal=Goal(1.0, 0.75),
+    ),
     Measure(
         "download-1M",
         "recv(1 MiB)",
         "MiB/CPU s",
         _mib_per_cpu_second,
         _download(_MIB, into=False),
+        goal=Goal(0.8, 0.7),
     ),
     Measure(
         "download-16K",
@@ -357,6 +565,7 @@ MEASURES: tuple[Measure, ...] = (
         "MiB/CPU s",
         _mib_per_cpu_second,
         _download(16 * _KIB, into=False),
+        goal=Goal(0.8, 0.7),
     ),
     Measure(
         "download-into-1M",
@@ -372,18 +581,38 @@ MEASURES: tuple[Measure, ...] = (
         _mib_per_cpu_second,
         _download(16 * _KIB, into=True),
     ),
-    Measure("upload-1M", "sendall(1 MiB)", "MiB/CPU s", _mib_per_cpu_second, _upload(_MIB)),
     Measure(
-        "upload-16K", "sendall(16 KiB)", "MiB/CPU s", _mib_per_cpu_second, _upload(16 * _KIB)
+        "upload-1M",
+        "sendall(1 MiB)",
+        "MiB/CPU s",
+        _mib_per_cpu_second,
+        _upload(_MIB),
+        goal=Goal(0.7, 0.55),
     ),
-    Measure("round-trip", "100 bytes there and back", "us", _microseconds, _round_trip),
+    Measure(
+        "upload-16K",
+        "sendall(16 KiB)",
+        "MiB/CPU s",
+        _mib_per_cpu_second,
+        _upload(16 * _KIB),
+        goal=Goal(0.7, 0.55),
+    ),
+    Measure(
+        "round-trip",
+        "100 bytes there and back",
+        "us",
+        _microseconds,
+        _round_trip,
+        goal=Goal(1.05, 0.95),
+    ),
     Measure(
         "asyncio",
         "64 KiB there and back, asyncio streams",
         "us",
         _microseconds,
         _asyncio,
-        ("ssl", "pins=None", "pinned"),
+        _SSL_CONTEXTS,
+        goal=Goal(1.0, 0.8),
     ),
     Measure(
         "context-first",
@@ -392,6 +621,7 @@ MEASURES: tuple[Measure, ...] = (
         _milliseconds,
         _in_child("context"),
         in_child=True,
+        goal=Goal(0.4, 0.25),
     ),
     Measure(
         "context-next",
@@ -399,6 +629,7 @@ MEASURES: tuple[Measure, ...] = (
         "ms",
         _milliseconds,
         _contexts(system=True),
+        goal=Goal(0.05, 0.01),
     ),
     Measure(
         "context-cafile",
@@ -408,7 +639,13 @@ MEASURES: tuple[Measure, ...] = (
         _contexts(system=False),
     ),
     Measure(
-        "memory", "each idle connection", "KiB", _kib, _in_child("memory"), in_child=True
+        "memory",
+        "each idle connection",
+        "KiB",
+        _kib,
+        _in_child("memory"),
+        in_child=True,
+        goal=Goal(1.0, 0.9),
     ),
     Measure(
         "import",
@@ -418,6 +655,7 @@ MEASURES: tuple[Measure, ...] = (
         _in_child("import"),
         _ONLY_PINSOCK,
         in_child=True,
+        goal=Goal(15, 5),
     ),
     Measure(
         "lookup",
@@ -426,6 +664,7 @@ MEASURES: tuple[Measure, ...] = (
         _microseconds,
         _lookup,
         _ONLY_PINSOCK,
+        goal=Goal(10, 2),
     ),
     Measure(
         "hosts",

@@ -33,6 +33,7 @@ __all__ = [
     "DOWNLOAD",
     "ECHO",
     "NO",
+    "PATIENCE",
     "REQUEST",
     "RESUMED",
     "ROOT",
@@ -53,8 +54,8 @@ YES, NO = b"y", b"n"
 #: The largest number in a request.
 CHUNK = 1 << 20
 
-# A client that has stopped is let go of after this many seconds, and so is not left hanging either.
-_PATIENCE = 60
+#: A peer that has stopped is let go of after this many seconds, and so is not left hanging either.
+PATIENCE = 60
 
 
 class HasOptions(Protocol):
@@ -132,7 +133,7 @@ def _serve(connection: ssl.SSLSocket) -> None:
 
 
 def _handle(context: ssl.SSLContext, sock: socket.socket) -> None:
-    sock.settimeout(_PATIENCE)
+    sock.settimeout(PATIENCE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Clients of the handshake benchmark go without a word.
     with contextlib.suppress(OSError), sock:
