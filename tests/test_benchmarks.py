@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from tests.benchmarks.__main__ import main
+from tests.benchmarks.compare import Comparison, Earlier
 from tests.benchmarks.measures import MEASURES, Measure
 from tests.benchmarks.rows import Row
 from tests.benchmarks.server import TLS_VERSIONS
@@ -119,3 +121,130 @@ def test_a_single_contender_can_be_measured_as_for_a_profile(
     assert row["name"] == "handshake"
     assert list(row["contenders"]) == ["ssl"]
     assert row["goal"]["measured"] is None
+
+
+def test_a_run_is_held_against_an_earlier_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What --json prints, --compare reads: then, now and the change, as text and as JSON."""
+    run = ["--quick", "--only", "lookup"]
+    assert main([*run, "--only", "hosts", "--json"]) == 0
+    path = tmp_path / "earlier.json"
+    path.write_text(capfd.readouterr().out, encoding="utf-8")
+
+    assert main([*run, "--only", "import", "--compare", str(path)]) == 0
+    said = capfd.readouterr()
+    assert said.err == ""
+    title, _, imported, lookup, _ = said.out.split("\n\n")[-1].splitlines()
+    assert title.startswith(f"compared with {path}, of 20")
+    assert imported.split()[3] == "-"
+    assert lookup.split()[:3] == ["lookup", "pinned,", "us"]
+    assert lookup.endswith(" %")
+
+    assert main([*run, "--json", "--compare", str(path)]) == 0
+    compared = json.loads(capfd.readouterr().out)["compared"]
+    assert compared["differs"] == {}
+    (row,) = compared["measures"]
+    assert row["change"] == pytest.approx((row["now"] - row["then"]) / row["then"])
+    assert not row["beyond"]  # one sample each
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _results(
+    samples: dict[str, dict[str, list[float]]], machine: dict[str, str] | None = None
+) -> str:
+    rows = [
+        {"name": name, "contenders": {who: {"costs": costs} for who, costs in cells.items()}}
+        for name, cells in samples.items()
+    ]
+    return json.dumps({"machine": machine or {}, "measures": rows})
+
+
+def test_a_change_is_marked_if_it_is_more_than_the_spread_of_both(tmp_path: Path) -> None:
+    """A fifth less is nothing where the runs themselves vary by as much, and one sample is none."""
+    earlier = {
+        "resumed": {"ssl": [1.0] * 5, "pinned": [1.0, 1.01, 1.0, 0.99, 1.0]},
+        "handshake": {"ssl": [1.0] * 5, "pinned": [0.6, 0.8, 1.0, 1.2, 1.4]},
+        "lookup": {"pinned": [1e-6]},
+    }
+    now = [
+        _row("resumed", {"ssl": [1.0] * 5, "pinned": [0.8, 0.81, 0.8, 0.79, 0.8]}),
+        _row("handshake", {"ssl": [1.0] * 5, "pinned": [0.8, 0.81, 0.8, 0.79, 0.8]}),
+        _row("lookup", {"pinned": [0.8e-6]}),
+    ]
+    path = _written(tmp_path / "earlier.json", _results(earlier))
+
+    *_, resumed, handshake, lookup, _ = Comparison(Earlier.read(path), {}, now).text().splitlines()
+
+    assert resumed.split() == "resumed pinned, / ssl 1.00 0.80 -20 % *".split()
+    assert handshake.split() == "handshake pinned, / ssl 1.00 0.80 -20 %".split()
+    assert lookup.split() == "lookup pinned, us 1.00 0.80 -20 %".split()
+
+
+def test_a_run_of_another_machine_is_compared_and_the_difference_told(tmp_path: Path) -> None:
+    """So is a measure that there is no more; what one run does not say is a dash."""
+    text = _results({"gone": {}, "hosts": {}}, {"python": "3", "date": "then", "more": "x"})
+    earlier = Earlier.read(_written(tmp_path / "earlier.json", text))
+
+    said = Comparison(earlier, {"python": "4", "date": "now"}, [_row("hosts", {})]).text()
+
+    assert said.splitlines()[:4] == [
+        f"compared with {earlier.name}, of then",
+        "not the same python: then 3, now 4",
+        "not the same more: then x, now -",
+        "not measured any more: gone",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}", "is not JSON"),
+        ("[]", "is JSON, but not what --json prints"),
+        ('{"machine": {}}', "is JSON, but not what --json prints"),
+        ('{"format": 2, "machine": {}, "measures": []}', "has the format 2, and this program"),
+        ('{"machine": {}, "measures": {"a": 1}}', "is damaged"),
+        ('{"machine": [], "measures": []}', "is damaged"),
+        (_results({"lookup": {"pinned": ["1"]}}), "is damaged"),  # type: ignore[dict-item]
+        (_results({"lookup": {"pinned": [math.nan]}}), "is damaged"),
+        (_results({"lookup": {"pinned": [10**400]}}), "is damaged"),
+        (_results({"memory": {"ssl": [1, 2], "pinned": [1]}}), "is damaged"),
+    ],
+    ids=[
+        "missing",
+        "empty",
+        "deep",
+        "not UTF-8",
+        "a list",
+        "no measures",
+        "format",
+        "measures are an object",
+        "machine is a list",
+        "a text for a cost",
+        "not a number",
+        "too large a number",
+        "samples are missing",
+    ],
+)
+def test_a_file_that_is_no_earlier_run_is_refused_before_anything_is_measured(
+    text: str | None, why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the file and says what is wrong with it."""
+    path = tmp_path / "earlier.json"
+    if text is not None:
+        path.write_text(text, encoding="latin-1")
+
+    with pytest.raises(SystemExit) as caught:
+        main(["--compare", str(path)])
+
+    assert caught.value.code == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert f"--compare: {path} {why}" in said.err

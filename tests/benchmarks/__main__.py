@@ -21,6 +21,7 @@ from pathlib import Path
 from OpenSSL import SSL
 
 from pinsock import Pin
+from tests.benchmarks.compare import FORMAT, Comparison, Earlier, NoResultsError
 from tests.benchmarks.contenders import CONTENDERS, Contender, Target
 from tests.benchmarks.measures import (
     BASELINE,
@@ -162,6 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [measure.name for measure in MEASURES]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON, with every sample")
+    parser.add_argument(
+        "--compare", type=Path, metavar="FILE", help="with what --json printed earlier"
+    )
     parser.add_argument("--quick", action="store_true", help="see that it runs; means nothing")
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=", ".join(names)
@@ -195,6 +199,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.rounds < 1:
             parser.error("--rounds: at least 1")
         sizes = replace(sizes, rounds=options.rounds, child_rounds=options.rounds)
+    earlier: Earlier | None = None
+    if options.compare is not None:
+        try:
+            # Before minutes are spent on measuring.
+            earlier = Earlier.read(options.compare)
+        except NoResultsError as error:
+            parser.error(f"--compare: {error}")
     who = options.contender or list(CONTENDERS)
     chosen = [
         measure
@@ -223,6 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{'blocking' if server.timeout is None else f'timeout {server.timeout:g} s'}"
             f"{', everybody uses P-256' if server.same_group else ''}"
             f"{', any processor' if options.spread else ''}"
+            f"{', quick: the numbers mean nothing' if options.quick else ''}"
         )
         if not options.json:
             for key, value in about.items():
@@ -233,10 +245,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(run(measure, contenders, sizes))
             if not options.json:
                 print(_line(rows[-1]), flush=True)
+    comparison = None if earlier is None else Comparison(earlier, about, rows)
     if options.json:
-        print(json.dumps({"machine": about, "measures": [row.data() for row in rows]}, indent=1))
-    else:
-        print(f"\n{_goals(rows)}")
+        data = {
+            "format": FORMAT,
+            "machine": about,
+            "measures": [row.data() for row in rows],
+            "compared": comparison and comparison.data(),
+        }
+        print(json.dumps(data, indent=1))
+        return 0
+    print(f"\n{_goals(rows)}")
+    if comparison is not None:
+        print(f"\n{comparison.text()}")
     return 0
 
 
