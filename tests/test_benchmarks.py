@@ -248,3 +248,53 @@ def test_a_file_that_is_no_earlier_run_is_refused_before_anything_is_measured(
     said = capfd.readouterr()
     assert said.out == ""
     assert f"--compare: {path} {why}" in said.err
+
+
+@pytest.mark.parametrize(("kind", "name"), [("p256", "ECDSA P-256"), ("rsa", "RSA-2048")])
+def test_the_floor_is_the_cipher_and_the_public_key_operations(
+    kind: str, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With --floor nothing is connected; every number is positive, as text and as JSON."""
+    run = ["--quick", "--floor", "--keys", kind]
+
+    assert main([*run, "--json"]) == 0
+    rows = json.loads(capfd.readouterr().out)["floor"]
+    assert all(0 < row["value"] < math.inf for row in rows)
+    names = [row["what"] for row in rows]
+    for expected in (
+        "AES-256-GCM, 16 KiB, seal by cryptography",
+        "AES-256-GCM, 16 KiB, open by cryptography",
+        "X25519: make a share, and the secret",
+        "P-256: make a share, and the secret",
+        f"{name}: verify, 3 times",
+        "a client's handshake by X25519",
+    ):
+        assert expected in names
+
+    assert main(run) == 0
+    said = capfd.readouterr()
+    assert said.err == ""
+    _, table = said.out.split("\n\n")
+    assert len(table.splitlines()) == 1 + len(rows)
+
+
+@pytest.mark.parametrize("program", [None, "exit 1", "echo +F:25:AES:fast", "echo other"])
+def test_the_floor_does_without_openssl_where_it_is_missing_or_another(
+    program: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The row of ``openssl speed`` is left out, and the others are there."""
+    if program is not None:
+        fake = tmp_path / "openssl"
+        fake.write_text(f"#!/bin/sh\n{program}\n", encoding="ascii")
+        fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert main(["--quick", "--floor"]) == 0
+
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert " speed" not in said.out
+    assert "seal by cryptography" in said.out

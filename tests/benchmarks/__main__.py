@@ -12,7 +12,7 @@ import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -23,6 +23,7 @@ from OpenSSL import SSL
 from pinsock import Pin
 from tests.benchmarks.compare import FORMAT, Comparison, Earlier, NoResultsError
 from tests.benchmarks.contenders import CONTENDERS, Contender, Target
+from tests.benchmarks.floor import floor
 from tests.benchmarks.measures import (
     BASELINE,
     FULL,
@@ -158,6 +159,20 @@ def _goals(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def _print_floor(about: dict[str, str], options: argparse.Namespace) -> None:
+    with nullcontext() if options.spread else one_cpu():
+        found = floor(options.keys, quick=options.quick)
+    if options.json:
+        rows = [{"what": what, "value": value, "unit": unit} for what, value, unit in found]
+        print(json.dumps({"machine": about, "floor": rows}, indent=1))
+        return
+    for key, text in about.items():
+        print(f"{key}: {text}")
+    print(f"\n{'floor':55}{'unit':10}{'value':>9}")
+    for what, value, unit in found:
+        print(f"{what:55}{unit:10}{cell(value):>9}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for."""
     names = [measure.name for measure in MEASURES]
@@ -169,6 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="see that it runs; means nothing")
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=", ".join(names)
+    )
+    parser.add_argument(
+        "--floor", action="store_true", help="measure what no library can go below, instead"
     )
     parser.add_argument(
         "--contender",
@@ -214,6 +232,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         and not set(who).isdisjoint(measure.contenders)
     ]
     about = machine()
+    if options.floor:
+        _print_floor(about, options)
+        return 0
     with ExitStack() as stack:
         if not options.spread:
             stack.enter_context(one_cpu())
