@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from tests.benchmarks.__main__ import main
 from tests.benchmarks.compare import Comparison, Earlier
 from tests.benchmarks.measures import MEASURES, Measure
 from tests.benchmarks.rows import Row
-from tests.benchmarks.server import TLS_VERSIONS
+from tests.benchmarks.server import ROOT, TLS_VERSIONS
 
 # Memory grows by pages: of a few connections' share nothing may be left, and so no ratio.
 _RATIO_MAY_BE_MISSING = ("memory",)
@@ -109,6 +111,16 @@ def test_every_goal_can_be_reached() -> None:
         assert measure.goal is None or 0 < measure.goal.aim < measure.goal.must, measure.name
 
 
+def test_the_readme_explains_every_measure() -> None:
+    """The names that --only takes are the terms of its list, all of them and no other."""
+    text = (ROOT / "tests" / "benchmarks" / "README.rst").read_text(encoding="utf-8")
+    _, _, rest = text.partition("\nThe numbers\n===")
+    numbers, _, _ = rest.partition("\nHow it is measured\n")
+    terms = re.findall(r"^(\w[^\n]*)\n {4}", numbers, re.MULTILINE)
+
+    assert sorted(", ".join(terms).split(", ")) == sorted(measure.name for measure in MEASURES)
+
+
 def test_a_single_contender_can_be_measured_as_for_a_profile(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -155,7 +167,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 def _results(
-    samples: dict[str, dict[str, list[float]]], machine: dict[str, str] | None = None
+    samples: Mapping[str, Mapping[str, Sequence[object]]], machine: dict[str, str] | None = None
 ) -> str:
     rows = [
         {"name": name, "contenders": {who: {"costs": costs} for who, costs in cells.items()}}
@@ -212,7 +224,7 @@ def test_a_run_of_another_machine_is_compared_and_the_difference_told(tmp_path: 
         ('{"format": 2, "machine": {}, "measures": []}', "has the format 2, and this program"),
         ('{"machine": {}, "measures": {"a": 1}}', "is damaged"),
         ('{"machine": [], "measures": []}', "is damaged"),
-        (_results({"lookup": {"pinned": ["1"]}}), "is damaged"),  # type: ignore[dict-item]
+        (_results({"lookup": {"pinned": ["1"]}}), "is damaged"),
         (_results({"lookup": {"pinned": [math.nan]}}), "is damaged"),
         (_results({"lookup": {"pinned": [10**400]}}), "is damaged"),
         (_results({"memory": {"ssl": [1, 2], "pinned": [1]}}), "is damaged"),
