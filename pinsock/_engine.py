@@ -744,6 +744,8 @@ class Engine(abc.ABC):
         if self._pins is not None:
             self._context._opened(self)
             self._look_ahead(self._pins)
+            # What was judged OpenSSL has, too: 5 % of the memory of an idle connection.
+            self._verdict = None
 
     def _record(self, first: FirstUse) -> PinSet:
         """Record the key of a peer that was not known, which it has proved to own (rule 8)."""
@@ -860,9 +862,12 @@ class Engine(abc.ABC):
         """Act two: called by OpenSSL, inside the handshake call, for each verify event."""
         if self._refusal is not None:
             return CERT_REJECTED
+        if self._verdict is not None:
+            return self._verdict.event(depth, error, certificate)
         # Without pins OpenSSL's own answer stands.  (Events come all the same if the connection was
-        # switched from a context with pins to one without: OpenSSL keeps the callback.)
-        return error if self._verdict is None else self._verdict.event(depth, error, certificate)
+        # switched from a context with pins to one without: OpenSSL keeps the callback.)  With pins
+        # there is a verdict, or there is nothing to be verified.
+        return error if self._pins is None else error or CERT_REJECTED
 
     def _explain(self, error: OSError) -> OSError:
         """The error to raise for a handshake that ended with ``error``."""
@@ -1055,8 +1060,8 @@ class Engine(abc.ABC):
                 self._verdict = Verdict(pins)
                 self._match = None
                 _openssl.verify_with_pins(self._ssl, post_handshake=True)
-            elif self._verdict is not None:
-                self._verdict = self._match = None  # of now on, the ordinary checks decide
+            else:
+                self._verdict = self._match = None  # from here on, the ordinary checks decide
 
     def _settle(self) -> None:
         """Take note of the answer, if it has come, and with the proof that the key is owned."""
@@ -1064,6 +1069,7 @@ class Engine(abc.ABC):
             with self._lock:
                 if not _openssl.in_handshake(self._ssl) and self._judged():
                     self._requested = False
+                    self._verdict = None
         if self._reports and self._complete and not self._calling:
             self._tell()
 

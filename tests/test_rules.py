@@ -32,7 +32,7 @@ from pinsock import (
     _engine,
     _openssl,
 )
-from pinsock._verdict import Verdict
+from pinsock._verdict import CERT_REJECTED, Verdict
 from tests import certificates, peers
 from tests.certificates import Chain, make_chain
 from tests.peers import MemoryPeer, Transport, converse, shake
@@ -458,14 +458,23 @@ def test_a_match_is_reported_only_after_the_peer_has_proved_its_key(
     for octet in theirs.outgoing.read():
         ours.incoming.write(bytes([octet]))
         ours.step()
-        verdict = engine._verdict
-        assert verdict is not None
         if not ours.record.completed:
+            verdict = engine._verdict
             assert ours.obj.pin_match is None  # type: ignore[attr-defined]  # ours
             judged_early |= verdict.accepted
     assert judged_early or tls_version == ssl.TLSVersion.TLSv1_3  # one record may hold it all there
     shake(ours, theirs)
     assert ours.obj.pin_match is not None  # type: ignore[attr-defined]  # ours
+
+
+def test_an_event_behind_the_verdict_is_refused(tls_version: ssl.TLSVersion) -> None:
+    """When all is judged the verdict is let go of; nothing is right from then on."""
+    ours = MemoryPeer(pinned_client(pin(CHAIN), tls_version), server_hostname="localhost")
+    shake(ours, MemoryPeer(peers.server_context(CHAIN, tls_version), server_side=True))
+    engine = ours.obj._sslobj  # type: ignore[attr-defined]  # as OpenSSL would
+    assert engine._verdict is None
+    assert engine.on_verify(0, 0, CHAIN.ders[0]) == CERT_REJECTED
+    assert engine.on_verify(0, 20, CHAIN.ders[0]) == 20
 
 
 # Rule 9: pins cannot be weakened from outside ----------------------------------------------------
