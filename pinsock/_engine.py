@@ -1244,6 +1244,10 @@ class Engine(abc.ABC):
                 raise
 
     def _switch(self, context: _Context) -> None:
+        if self._refusal is not None:
+            # It stays refused, and for the reason that it was.
+            self._context = context
+            return
         offered = None if self._complete else self._offered
         if offered is not None and offered.binding.context is not context:
             raise ValueError("Session refers to a different SSLContext.")

@@ -459,6 +459,20 @@ def test_the_callbacks_of_a_context_switched_to_outlive_its_settings() -> None:
     assert (ran.returncode, ran.stdout) == (0, "None TLSv1.2\n"), ran.stderr
 
 
+@pytest.mark.parametrize("pins", [None, PIN], ids=["unpinned", "pinned"])
+def test_a_refused_connection_is_not_saved_by_another_context(
+    tls_version: ssl.TLSVersion, pins: Pin | None
+) -> None:
+    """It stays refused, and says why as often as it is asked."""
+    ours = MemoryPeer(client(WRONG, tls_version), server_hostname="localhost")
+    shake(ours, MemoryPeer(peers.server_context(CHAIN), server_side=True))
+    assert isinstance(ours.record.error, PinMismatchError)
+    ours.obj.context = client(pins, tls_version)
+    for _ in range(2):
+        with pytest.raises(PinMismatchError):
+            ours.obj.do_handshake()
+
+
 def test_a_client_with_a_session_does_not_switch(tls_version: ssl.TLSVersion) -> None:
     """What the first context has verified is no word of the second one's."""
     first, second = client(PIN, tls_version), client(PIN, tls_version)
