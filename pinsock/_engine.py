@@ -1407,10 +1407,11 @@ class Engine(abc.ABC):
 
     def shared_ciphers(self) -> list[tuple[str, str, int]] | None:
         """Those of a server's cipher suites that the client offered; None for clients."""
-        if self._hello is None or self._hello.hello is None:
+        hello = None if self._hello is None else self._hello.hello
+        if hello is None:
             return None
         with self._lock:
-            return _openssl.shared_ciphers(self._ssl, self._hello.hello.ciphers)
+            return _openssl.shared_ciphers(self._ssl, hello.ciphers)
 
     def client_sigalg(self) -> str | None:
         """Not to be had from the bindings."""

@@ -159,18 +159,28 @@ class HelloReader:
 
     Attributes:
         done: it has been read, or there is none: no more bytes are wanted.
-        hello: the ClientHello; None until then, and if there is none.
     """
 
-    __slots__ = ("_empty", "_fragment", "_message", "_record", "done", "hello")
+    __slots__ = ("_body", "_empty", "_fragment", "_message", "_record", "done")
 
     def __init__(self) -> None:
         self.done = False
-        self.hello: ClientHello | None = None
+        self._body = b""
         self._record = bytearray()  # its header
         self._fragment = 0  # octets of the record that are still to come
         self._empty = 0  # records of nothing, since there was something
         self._message = bytearray()
+
+    @property
+    def hello(self) -> ClientHello | None:
+        """The ClientHello; None until it has been read, and if there is none.
+
+        It is parsed when it is asked for: few servers ask.
+        """
+        try:
+            return ClientHello.parse(self._body)
+        except ValueError:
+            return None  # OpenSSL says what is wrong with it
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
@@ -203,12 +213,7 @@ class HelloReader:
             if size > MAX_SIZE:
                 self._end()
             elif len(message) >= _MESSAGE_HEADER + size:
-                try:
-                    self.hello = ClientHello.parse(
-                        bytes(message[_MESSAGE_HEADER : _MESSAGE_HEADER + size])
-                    )
-                except ValueError:
-                    pass  # OpenSSL will say what is wrong with it
+                self._body = bytes(message[_MESSAGE_HEADER : _MESSAGE_HEADER + size])
                 self._end()
 
     def _end(self) -> None:

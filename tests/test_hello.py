@@ -132,7 +132,7 @@ def test_it_is_done_with_the_last_byte(at: int) -> None:
     hello = reader.hello
     assert hello is not None
     reader.feed(HELLO)
-    assert reader.hello is hello
+    assert reader.hello == hello
 
 
 # Anything else -----------------------------------------------------------------------------------
