@@ -91,10 +91,6 @@ def _on_servername(connection: object, _name: object, _context: object) -> None:
     _on_message(connection)
 
 
-class _Premature(Exception):
-    """It is too early for a goodbye: none was said."""
-
-
 class _Side:
     """One end of the connection, and what has to be true of it."""
 
@@ -126,6 +122,8 @@ class _Side:
         self.received = 0
         #: They have said goodbye: there is nothing behind what they have written.
         self.goodbye = False
+        #: They may have said goodbye, or not.
+        self.unsure = False
         self.script: list[Callable[[], None]] = []
         #: A callback is running, and so an OpenSSL call that is not to be disturbed.
         self.busy = False
@@ -216,7 +214,7 @@ class _Side:
         if count is not None:
             assert count == size
             assert not (self.busy and size), "written in the middle of another call"
-            assert not (self.goodbye and size), "written after goodbye"
+            assert self.unsure or not (self.goodbye and size), "written after goodbye"
             self.written += size
 
     def wrong_arguments(self, supply: Supply) -> None:
@@ -241,20 +239,18 @@ class _Side:
         raise AssertionError("arguments of the wrong kind were taken")
 
     def unwrap(self, _supply: Supply) -> None:
-        said, self.goodbye = self.goodbye, self.goodbye or (self.complete and not self.busy)
+        if self.complete and not self.busy:
+            self.goodbye = True
         self.clean = False
-        try:
-            self._talk(self._unwrap)
-        except _Premature:
-            self.goodbye = said
+        self._talk(self._unwrap)
 
     def _unwrap(self) -> None:
         try:
             self.obj.unwrap()
         except ssl.SSLError as error:
-            # A server has asked for the client's certificate, and has no answer yet.
-            if error.reason == "SHUTDOWN_WHILE_IN_INIT":
-                raise _Premature from None
+            # A server has asked for the client's certificate, and the answer has not come, or is
+            # coming: its goodbye is not said, or is.
+            self.unsure = self.unsure or error.reason == "SHUTDOWN_WHILE_IN_INIT"
             raise
 
     def ask(self, _supply: Supply) -> None:
