@@ -63,7 +63,6 @@ from pinsock._pins import PinSet, PinsLike
 from pinsock._reports import PinReport, Reporter, Unraisable, log
 from pinsock._session import PinnedSession, check_session
 from pinsock._socket import PinnedObject, PinnedSocket, given_to, overriding
-from pinsock._survey import survey
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, StrOrBytesPath
@@ -440,6 +439,8 @@ class PinnedContext(_SSLContext):
                 over.
             NotImplementedError: it has a setting that this OpenSSL cannot be told.
         """
+        from pinsock._survey import survey  # few programs have a context to take over
+
         _check_plain(context)
         made = cls(context.protocol, pins=pins)
         if made._pins is not None and context.verify_mode == ssl.CERT_NONE:

@@ -23,7 +23,6 @@ import functools
 import os
 import re
 import ssl
-import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NewType, Protocol
@@ -683,6 +682,8 @@ def file_of(data: bytes) -> Iterator[str]:
             file.flush()
             yield f"/proc/self/fd/{file.fileno()}"
     else:
+        import tempfile  # where the system has something better it is not wanted
+
         with tempfile.NamedTemporaryFile() as temporary:
             temporary.write(data)
             temporary.flush()

@@ -6,7 +6,6 @@ interpreter's audit hooks, and to the callback of the context.
 
 from __future__ import annotations
 
-import json
 import logging
 import ssl
 import sys
@@ -105,6 +104,8 @@ class PinReport:
         That has one list of pins, whatever their positions, and a form for the pins of keys;
         those of certificates are ``pin-cert-sha256="..."``.
         """
+        import json  # few programs report, and all import this
+
         port = self.address[1] if isinstance(self.address, tuple) else None
         pins = dict.fromkeys(pin for alternatives in self.pins.values() for pin in alternatives)
         return json.dumps(
