@@ -89,13 +89,19 @@ def _check_against_cryptography(der: bytes, spki: bytes) -> None:
     assert dates == theirs
 
 
+_EXTENSIONS = ("subjectAltName", "OCSP", "caIssuers", "crlDistributionPoints")
+
+
 def _check_against_ssl(der: bytes) -> None:
     try:
         theirs = stdlib_peercert(der)
         ours = our_peercert(der)
     except (ssl.SSLError, ValueError):
         return
-    assert ours == theirs
+    # Of a damaged extension more or less can be read, and ours may leave it out (README.rst).
+    assert ours == {
+        name: value for name, value in theirs.items() if name in ours or name not in _EXTENSIONS
+    }
 
 
 def test_one_input(data: bytes) -> None:

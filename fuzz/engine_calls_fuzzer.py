@@ -317,7 +317,9 @@ class _Side:
     def set_session(self, supply: Supply) -> None:
         version = supply.choice(VERSIONS)
         session = _session(version, bool(supply.number(2)))
-        begun = self.force is not None
+        engine = self.obj._sslobj
+        assert engine is not None
+        begun = engine.begun
         try:
             self.obj.session = session
         except ValueError:
