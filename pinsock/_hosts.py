@@ -11,6 +11,7 @@ pins is refused unless the author of the patterns said otherwise.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
@@ -101,6 +102,9 @@ def canonical_host(host: str) -> str:
     return name
 
 
+_remembered = functools.lru_cache(maxsize=256)(canonical_host)
+
+
 def _wildcard_base(pattern: str, base: str) -> str:
     name = canonical_host(base)
     if _ip(name):
@@ -163,7 +167,10 @@ def look_up(
             "(a server that pins its clients takes a PinSet instead)"
         )
     try:
-        host = canonical_host(server_hostname)
+        # A program connects to the same few hosts over and over.  Only what is a string and nothing
+        # else: a subclass may hash, and compare, as it likes.
+        known = type(server_hostname) is str and len(server_hostname) <= _MAX_NAME
+        host = (_remembered if known else canonical_host)(server_hostname)
     except PinSyntaxError as error:
         # Not even under unpinned="allow": a strange spelling must not shed a host's pins.
         raise UnpinnedPeerError(
