@@ -66,6 +66,8 @@ from pinsock._errors import (
 )
 from pinsock._hello import HelloReader
 from pinsock._openssl import (
+    ALERT_REASONS,
+    ERROR_SSL,
     ERROR_SYSCALL,
     ERROR_WANT_READ,
     ERROR_WANT_WRITE,
@@ -486,6 +488,7 @@ class Engine(abc.ABC):
 
     __slots__ = (
         "__weakref__",
+        "_alerted",
         "_begun",
         "_bios",
         "_calling",
@@ -535,6 +538,8 @@ class Engine(abc.ABC):
         self._shut_off = False
         self._calling = False
         self._cut_short = False
+        # The peer has given up.
+        self._alerted = False
         self._ssl: SSLPointer = _openssl.pointer_of(connection, self)
         self._context = context
         self._override = wrapping.override
@@ -661,6 +666,7 @@ class Engine(abc.ABC):
                         code == ERROR_ZERO_RETURN
                         and call is not ssl_do_handshake  # that has failed, if told goodbye
                         and what == "read"
+                        and not self._alerted  # OpenSSL 3 takes an alert for a goodbye, too
                         and _openssl.received_shutdown_only(self._ssl)
                     ):
                         return 0
@@ -688,7 +694,10 @@ class Engine(abc.ABC):
         return translate(ERROR_SYSCALL, 0, 0)
 
     def _failure(self, code: int, result: int, errno: int) -> OSError:
+        if self._alerted and code == ERROR_ZERO_RETURN:
+            code = ERROR_SSL
         error = translate(code, result, errno)
+        self._alerted = self._alerted or getattr(error, "reason", None) in ALERT_REASONS
         if isinstance(error, ssl.SSLEOFError):
             self._cut_short = True
         elif self._cut_short and getattr(error, "reason", error) is None:

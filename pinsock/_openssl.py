@@ -335,6 +335,10 @@ _ALERTS = {
 }
 
 
+#: What :mod:`ssl` calls the alerts of a peer, as the reason of an error.
+ALERT_REASONS = frozenset(_ALERTS.values())
+
+
 def _text(pointer: Any) -> str:
     return _ffi.string(pointer).decode("utf-8", "replace") if pointer else ""
 

@@ -428,6 +428,23 @@ def test_a_ragged_end_is_an_error(pair: Pair) -> None:
             ours.obj.read(9)
 
 
+def test_an_alert_is_no_goodbye(pair: Pair, flavour: str) -> None:
+    """A peer that gives up has not said all; ssl says so once, or as often as its OpenSSL does."""
+    ours, theirs = pair()
+    ours.obj.write(b"data")
+    record = bytearray(ours.outgoing.read())
+    record[-1] ^= 1
+    theirs.incoming.write(record)
+    theirs.read()
+    assert theirs.record.error is not None
+    theirs.flush(ours)
+    with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
+        ours.obj.read(9)
+    for _ in range(0 if flavour == "ssl" else 3):
+        with pytest.raises(ssl.SSLError):
+            ours.obj.read(9)
+
+
 def test_half_a_record_at_the_end_is_no_data(pair: Pair) -> None:
     """A truncated record is an SSLEOFError, and nothing of it is given out."""
     ours, theirs = pair()
