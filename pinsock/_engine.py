@@ -412,8 +412,16 @@ class _BIOs:
         What came behind the peer's close_notify is not TLS.
         """
         rest = bio_drain(self._into_ssl)
-        if rest and not self._ended:
-            self.incoming.write(rest)
+        if rest:
+            try:
+                self.incoming.write(rest)
+            except ssl.SSLError:
+                # An ssl.MemoryBIO takes nothing behind its end.
+                raise _openssl.make_error(
+                    ssl.SSLError,
+                    ssl.SSL_ERROR_SSL,
+                    "What came behind the end of TLS is lost: write_eof() was called too early.",
+                ) from None
 
 
 class _Arrival:

@@ -416,6 +416,28 @@ def test_what_comes_behind_the_goodbye_stays_readable_also_at_the_end(pair: Pair
     assert ours.incoming.read() == b"clear text"
 
 
+def test_what_comes_behind_the_goodbye_is_not_lost_without_a_word(
+    pair: Pair, flavour: str
+) -> None:
+    """What was read together with it cannot be put back behind the end of the stream."""
+    ours, theirs = pair()
+    theirs.obj.write(b"data")
+    theirs.flush(ours)
+    with pytest.raises(ssl.SSLWantReadError):
+        theirs.obj.unwrap()
+    ours.incoming.write(theirs.outgoing.read() + b"clear text")
+    assert ours.obj.read(4) == b"data"
+    ours.incoming.write(b" and more")
+    ours.incoming.write_eof()
+    if flavour == "ssl":
+        ours.obj.unwrap()
+        assert ours.incoming.read() == b"clear text and more"
+    else:
+        with pytest.raises(ssl.SSLError, match="is lost") as caught:
+            ours.obj.unwrap()
+        assert caught.value.library is None
+
+
 def test_a_ragged_end_is_an_error(pair: Pair) -> None:
     """The end of `incoming` without close_notify is an SSLEOFError, behind all the data."""
     ours, theirs = pair()
