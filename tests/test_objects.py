@@ -20,6 +20,7 @@ from pinsock import (
     PinnedContext,
     PinnedObject,
     PinSet,
+    _engine,
     _openssl,
 )
 from tests import certificates, peers
@@ -465,6 +466,29 @@ def test_an_alert_is_no_goodbye(pair: Pair, flavour: str) -> None:
     for _ in range(0 if flavour == "ssl" else 3):
         with pytest.raises(ssl.SSLError):
             ours.obj.read(9)
+
+
+def test_an_alert_is_no_goodbye_where_openssl_takes_it_for_one(
+    pair: Pair, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL 3 says of the reads behind an alert that the stream has come to its end."""
+    if flavour == "ssl":
+        pytest.skip("this is about ours")
+    ours, theirs = pair()
+    ours.obj.write(b"data")
+    record = bytearray(ours.outgoing.read())
+    record[-1] ^= 1
+    theirs.incoming.write(record)
+    theirs.read()
+    theirs.flush(ours)
+    with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
+        ours.obj.read(9)
+    monkeypatch.setattr(_engine, "ssl_get_error", lambda *_: _openssl.ERROR_ZERO_RETURN)
+    monkeypatch.setattr(_openssl, "received_shutdown_only", lambda *_: True)
+    for _ in range(2):
+        with pytest.raises(ssl.SSLError) as caught:
+            ours.obj.read(9)
+        assert type(caught.value) is ssl.SSLError
 
 
 def test_half_a_record_at_the_end_is_no_data(pair: Pair) -> None:
