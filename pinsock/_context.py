@@ -194,10 +194,6 @@ class _Settings(NamedTuple):
     post_handshake_auth: bool
     keylog_filename: str | None
 
-    @classmethod
-    def of(cls, context: ssl.SSLContext) -> _Settings:
-        return cls._make([read(context) for read in _READERS])
-
 
 # Those of the C class, which give numbers: ssl.py's make a member of an enum of each, and this is
 # read for every connection.
@@ -209,12 +205,15 @@ _READERS: tuple[Callable[[ssl.SSLContext], object], ...] = tuple(
 
 _protocol_of: Callable[[ssl.SSLContext], int] = vars(_NativeContext)["protocol"].__get__
 _verify_mode_of: Callable[[ssl.SSLContext], int] = vars(_NativeContext)["verify_mode"].__get__
+_check_hostname_of: Callable[[ssl.SSLContext], bool] = vars(_NativeContext)[
+    "check_hostname"
+].__get__
 
 
 class _Compiled(NamedTuple):
-    """A snapshot, and what it was compiled from."""
+    """A snapshot, and what it was compiled from: the values of ``_Settings``, and more."""
 
-    settings: _Settings
+    settings: list[object]
     changes: int
     snapshot: SSL.Context
 
@@ -396,7 +395,6 @@ class PinnedContext(_SSLContext):
         self._psk_server: Callable[[str | None], bytes] | None = None
         self._psk_hint = b""
         self._statistics = dict.fromkeys(_STATISTICS, 0)
-        self._open: dict[int, weakref.ref[Engine]] = {}
         #: What tells of mismatches, for the engines.
         self._reporter = Reporter()
         if self._pins is not None:
@@ -507,15 +505,9 @@ class PinnedContext(_SSLContext):
         the pin source that they were wrapped with), or under pins that have expired by now.  New
         pins do not end them: close them, if they are to be made anew.
         """
-        engines = [reference() for reference in list(self._open.values())]
-        outdated = [engine.owner for engine in engines if engine is not None and engine.outdated]
-        return [owner for owner in outdated if isinstance(owner, (PinnedSocket, PinnedObject))]
-
-    def _opened(self, engine: Engine) -> None:
-        """Remember a connection that is open; the engine calls this."""
-        key = id(engine)
-        # It is gone before its number can be another's.
-        self._open[key] = weakref.ref(engine, functools.partial(self._open.pop, key))
+        engines = [engine for engine in _openssl.handlers() if isinstance(engine, Engine)]
+        owners = [engine.owner for engine in engines if engine.context is self and engine.outdated]
+        return [owner for owner in owners if isinstance(owner, (PinnedSocket, PinnedObject))]
 
     # What is told of pins ------------------------------------------------------------------------
 
@@ -707,10 +699,11 @@ class PinnedContext(_SSLContext):
         with self._compiling:
             # Other threads may change settings while one is compiling.  What is compiled is what
             # was read here, and is filed under that.
-            settings, changes = _Settings.of(self), self._changes
+            settings, changes = [read(self) for read in _READERS], self._changes
             found = self._compiled.get(pinned)
             if found is None or found.settings != settings or found.changes != changes:
-                found = _Compiled(settings, changes, self._compile(settings, pinned))
+                snapshot = self._compile(_Settings._make(settings), pinned)
+                found = _Compiled(settings, changes, snapshot)
                 self._compiled[pinned] = found
             return found.snapshot
 
@@ -1115,6 +1108,10 @@ class PinnedContext(_SSLContext):
         """
         with self._counting:
             return dict(self._statistics)
+
+    def _verification(self) -> tuple[int, bool]:
+        """What connections that are made now verify; the engine calls this."""
+        return _verify_mode_of(self), _check_hostname_of(self)
 
     def _count(self, *events: str) -> None:
         """Count what is named; the engine calls this."""

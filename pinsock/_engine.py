@@ -145,7 +145,6 @@ _PEM, _DER = 1, 2
 class _Context(Protocol):
     """What the engine asks of the context it was made by."""
 
-    check_hostname: bool
     _reporter: Reporter
     _host_flags: int
 
@@ -164,11 +163,11 @@ class _Context(Protocol):
     def _pin_source(self) -> PinSource | None:
         """The pins of this moment."""
 
+    def _verification(self) -> tuple[int, bool]:
+        """The verify mode, and whether host names are checked."""
+
     def _count(self, *events: str) -> None:
         """Count what is named, for ``session_stats``."""
-
-    def _opened(self, engine: Engine) -> None:
-        """Remember a connection that is open, for ``connections``."""
 
     def _on_servername(self, owner: object, name: bytes | None) -> int | None:
         """Run the user's ``sni_callback``."""
@@ -231,13 +230,21 @@ def _gone() -> ssl.SSLError:
     )
 
 
+class _Name(NamedTuple):
+    """A server's name as OpenSSL takes it: a host's, or the 4 or 16 bytes of an address."""
+
+    host: bytes
+    packed: bytes | None
+
+
 @functools.lru_cache(maxsize=256)
-def _packed(name: str) -> bytes | None:
-    """The bytes of an IP address; None for a host name."""
+def _read_name(name: str) -> _Name:
+    if not name or name.startswith("."):
+        raise ValueError("server_hostname cannot be an empty string or start with a leading dot.")
     try:
-        return ipaddress.ip_address(name).packed
+        return _Name(b"", ipaddress.ip_address(name).packed)
     except ValueError:
-        return None
+        return _Name(name.encode("ascii"), None)
 
 
 _T = TypeVar("_T")
@@ -524,6 +531,7 @@ class Engine(abc.ABC):
         "_verification",
         "_writing",
         "callback_error",
+        "certificates",
         "server_hostname",
         "server_side",
     )
@@ -571,14 +579,16 @@ class Engine(abc.ABC):
         # keep frames, and those this engine; and not a bound method, for the same reason.
         self._refusal: Callable[[Engine], OSError] | None = None
         self.callback_error: BaseException | None = None
+        # As long as there is a verdict.
+        self.certificates: _openssl.Certificates | None = None
         # What a read has found behind the bytes that it returned.
         self._kept: OSError | None = None
         # Of this moment: what a session stands for, whatever the context is told afterwards.
-        self._verification = context.verify_mode, context.check_hostname
+        self._verification = context._verification()
         if self.server_side:
-            connection.set_accept_state()
+            _openssl.set_accept_state(self._ssl)
         else:
-            connection.set_connect_state()
+            _openssl.set_connect_state(self._ssl)
             if self.server_hostname is not None:
                 self._set_name(self.server_hostname)
         if wrapping.session is not None:
@@ -598,15 +608,11 @@ class Engine(abc.ABC):
     def _set_name(self, name: str) -> None:
         # As _ssl_configure_hostname() of _ssl.c: an IP address is no server name (RFC 6066 section
         # 3), and is looked for among the certificate's addresses.
-        if not name or name.startswith("."):
-            raise ValueError(
-                "server_hostname cannot be an empty string or start with a leading dot."
-            )
+        host, packed = _read_name(name)
         _, check = self._verification
-        packed = _packed(name)
         if packed is None:
-            self._connection.set_tlsext_host_name(name.encode("ascii"))
-            taken = not check or _openssl.check_host(self._ssl, name)
+            _openssl.ask_for_host(self._ssl, host)
+            taken = not check or _openssl.check_host(self._ssl, host)
         else:
             taken = not check or _openssl.check_ip(self._ssl, packed)
         if not taken:
@@ -759,10 +765,10 @@ class Engine(abc.ABC):
             events = ["hits"] if offered and _openssl.resumed(self._ssl) else []
         self._context._count("accept_good" if self.server_side else "connect_good", *events)
         if self._pins is not None:
-            self._context._opened(self)
-            self._look_ahead(self._pins)
+            matched = cast(Verdict, self._verdict).matched
+            self._context._reporter.look_ahead(self._peer(), self._pins, matched)
             # What was judged OpenSSL has, too: 5 % of the memory of an idle connection.
-            self._verdict = None
+            self._judge_by(None)
 
     def _record(self, first: FirstUse) -> PinSet:
         """Record the key of a peer that was not known, which it has proved to own (rule 8)."""
@@ -788,13 +794,6 @@ class Engine(abc.ABC):
             raise self._refuse_mismatch()
         self._match = verdict.match
         return known
-
-    def _look_ahead(self, pins: PinSet) -> None:
-        verdict, match = self._verdict, self._match
-        chain: tuple[bytes, ...] = () if verdict is None else verdict.chain
-        matches = () if match is None else (match, *match.others)
-        matched = [chain[each.depth] for each in matches if each.depth < len(chain)]
-        self._context._reporter.look_ahead(self._peer(), pins, matched)
 
     def _begin(self) -> None:
         """Act one: fix the pins, once."""
@@ -827,9 +826,8 @@ class Engine(abc.ABC):
         if self._offered is not None and self._offered.binding.pins != pins:
             raise ValueError("Session refers to a different pin set.")
         self._pins = pins
-        self._verdict = None
+        self._judge_by(pins)
         if pins is not None:
-            self._verdict = Verdict(pins)
             self._deferred = self._later()
             if self._deferred and isinstance(pins, FirstUse):
                 self._refusal = Engine._unchecked
@@ -842,6 +840,11 @@ class Engine(abc.ABC):
             if self.server_side:
                 # On the connection, and not in the snapshot: this holds after a switch of contexts.
                 _openssl.forbid_tickets(self._ssl)
+
+    def _judge_by(self, pins: PinSet | FirstUse | None) -> None:
+        """Begin with a new verdict; None: there is none to come."""
+        self._verdict = None if pins is None else Verdict(pins)
+        self.certificates = None if pins is None else _openssl.Certificates()
 
     def _later(self) -> bool:
         """Whether the client is asked for its certificate after the handshake, if ever."""
@@ -1029,9 +1032,8 @@ class Engine(abc.ABC):
         if (
             verdict is None
             or not verdict.accepted
-            or _openssl.verify_result(self._ssl) != 0
-            or _openssl.peer_certificate(self._ssl) != verdict.chain[0]
-            or _openssl.verified_chain(self._ssl) != list(verdict.chain)
+            or self.certificates is None
+            or _openssl.accepted_chain(self._ssl, self.certificates) != verdict.chain
         ):
             return False
         self._match = verdict.match
@@ -1074,11 +1076,12 @@ class Engine(abc.ABC):
             self._pins = pins
             if pins is not None:
                 self._requested = True
-                self._verdict = Verdict(pins)
+                self._judge_by(pins)
                 self._match = None
                 _openssl.verify_with_pins(self._ssl, post_handshake=True)
             else:
-                self._verdict = self._match = None  # from here on, the ordinary checks decide
+                self._judge_by(None)  # from here on, the ordinary checks decide
+                self._match = None
 
     def _settle(self) -> None:
         """Take note of the answer, if it has come, and with the proof that the key is owned."""
@@ -1086,7 +1089,7 @@ class Engine(abc.ABC):
             with self._lock:
                 if not _openssl.in_handshake(self._ssl) and self._judged():
                     self._requested = False
-                    self._verdict = None
+                    self._judge_by(None)
         if self._reports and self._complete and not self._calling:
             self._tell()
 
@@ -1224,8 +1227,10 @@ class Engine(abc.ABC):
 
     @property
     def outdated(self) -> bool:
-        """Whether a handshake that begins now would be held to other pins."""
-        if not isinstance(self._pins, PinSet) or self._closed or self.owner is None:
+        """Whether it is open, and a handshake that begins now would be held to other pins."""
+        if not self._complete or self._closed or self.owner is None:
+            return False
+        if not isinstance(self._pins, PinSet):
             return False
         try:
             pins = self._look_up(self._context)
@@ -1276,7 +1281,7 @@ class Engine(abc.ABC):
         self._context = context
         if self._complete:
             return  # judged already, and nothing is verified any more
-        self._verification = context.verify_mode, context.check_hostname
+        self._verification = context._verification()
         _openssl.verify_without_pins(
             self._ssl, context.verify_mode, post_handshake=self._later()
         )

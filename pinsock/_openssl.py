@@ -24,6 +24,7 @@ import os
 import re
 import ssl
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NewType, Protocol
 
@@ -98,9 +99,12 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "SSL_read",
         "SSL_session_reused",
         "SSL_set_SSL_CTX",
+        "SSL_set_accept_state",
+        "SSL_set_connect_state",
         "SSL_set_fd",
         "SSL_set_options",
         "SSL_set_session",
+        "SSL_set_tlsext_host_name",
         "SSL_set_verify",
         "SSL_shutdown",
         "SSL_state_string_long",
@@ -119,6 +123,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "X509_VERIFY_PARAM_set1_ip",
         "X509_VERIFY_PARAM_set_flags",
         "X509_VERIFY_PARAM_set_hostflags",
+        "X509_up_ref",
         "X509_verify_cert_error_string",
         "d2i_SSL_SESSION",
         "d2i_X509_bio",
@@ -156,7 +161,9 @@ StorePointer = NewType("StorePointer", object)
 KeyPointer = NewType("KeyPointer", object)
 Memory = NewType("Memory", object)
 
-# The calls of the read and write path, bound once: a global name is all that a call then costs.
+# The calls of every connection, bound once: a global name is all that a call then costs.
+set_accept_state: Callable[[SSLPointer], None] = _lib.SSL_set_accept_state
+set_connect_state: Callable[[SSLPointer], None] = _lib.SSL_set_connect_state
 ssl_do_handshake: Callable[[SSLPointer], int] = _lib.SSL_do_handshake
 ssl_read: Callable[[SSLPointer, Memory, int], int] = _lib.SSL_read
 ssl_write: Callable[[SSLPointer, Memory, int], int] = _lib.SSL_write
@@ -178,6 +185,8 @@ _VERIFY_MODES: dict[int, int] = {
     ssl.CERT_OPTIONAL: _lib.SSL_VERIFY_PEER,
     ssl.CERT_REQUIRED: _lib.SSL_VERIFY_PEER | _lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
 }
+
+_DEMANDED = _VERIFY_MODES[ssl.CERT_REQUIRED]
 
 
 def last_errno() -> int:
@@ -478,23 +487,61 @@ def _bio_of(data: bytes) -> Any:
     return bio
 
 
+class _Encoder:
+    """A memory BIO, the only way there is to DER, and room for what comes out of it."""
+
+    __slots__ = ("_bio", "_scratch")
+
+    def __init__(self) -> None:
+        self._bio = _ffi.gc(_lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_free)
+        self._scratch = Scratch(_ENCODED)
+
+    def encode(self, x509: Any) -> bytes:
+        bio, scratch = self._bio, self._scratch
+        _check(_lib.i2d_X509_bio(bio, x509))
+        size = _lib.BIO_read(bio, scratch.memory, _ENCODED)
+        der = scratch.view[:size]
+        return der if size < _ENCODED else der + bio_drain(bio)
+
+
+_ENCODED = 4096  # bytes: most certificates are less
+_encoders: deque[_Encoder] = deque(maxlen=_MAX_SPARE)
+
+
 def _der(x509: Any) -> bytes:
     """The DER of an ``X509 *``; the TBSCertificate in it is the very bytes that were parsed."""
-    bio = _lib.BIO_new(_lib.BIO_s_mem())
     try:
-        _check(_lib.i2d_X509_bio(bio, x509))
-        data = _ffi.new("char **")
-        size = _lib.BIO_get_mem_data(bio, data)
-        der: bytes = _ffi.buffer(data[0], size)[:]
+        encoder = _encoders.pop()
+    except IndexError:
+        encoder = _Encoder()
+    der = encoder.encode(x509)
+    _encoders.append(encoder)  # not if that failed: who knows what is left in it
+    return der
+
+
+class Certificates:
+    """The certificates of one connection, each encoded once: a handshake has two uses for them."""
+
+    __slots__ = ("_encoded",)
+
+    def __init__(self) -> None:
+        self._encoded: dict[object, bytes] = {}
+
+    def der(self, x509: X509Pointer) -> bytes:
+        """The DER of a certificate."""
+        der = self._encoded.get(x509)  # by its address
+        if der is None:
+            der = _der(x509)
+            # Held, so that its address will not be another's.
+            _lib.X509_up_ref(x509)
+            self._encoded[_ffi.gc(x509, _lib.X509_free)] = der
         return der
-    finally:
-        _lib.BIO_free(bio)
 
 
-def _stack(stack: Any) -> list[bytes]:
+def _stack(stack: Any, encode: Callable[[X509Pointer], bytes] = _der) -> list[bytes]:
     if not stack:
         return []
-    return [_der(_lib.sk_X509_value(stack, i)) for i in range(_lib.sk_X509_num(stack))]
+    return [encode(_lib.sk_X509_value(stack, i)) for i in range(_lib.sk_X509_num(stack))]
 
 
 def read_pem_certificates(data: bytes) -> list[X509Pointer]:
@@ -750,6 +797,8 @@ class Handler(Protocol):
     """What the callbacks ask of a connection."""
 
     callback_error: BaseException | None
+    #: Those of a connection that is being judged.
+    certificates: Certificates | None
 
     def on_verify(self, depth: int, error: int, certificate: bytes) -> int:
         """Judge a verify event; 0 to go on, or the X509_V_ERR_* number to refuse with."""
@@ -770,11 +819,19 @@ class Handler(Protocol):
         """Make new locks, in a forked child."""
 
 
-_handlers: weakref.WeakValueDictionary[int, Handler] = weakref.WeakValueDictionary()
+# By SSL pointer: pointers to one place are equal, whatever their type.  A WeakValueDictionary is no
+# more than this, but for its Python in the way of every connection.
+_handlers: dict[object, weakref.ref[Handler]] = {}
+
+
+def handlers() -> list[Handler]:
+    """Every connection that there is."""
+    found = [reference() for reference in list(_handlers.values())]
+    return [handler for handler in found if handler is not None]
 
 
 def _after_fork() -> None:
-    for handler in _handlers.values():
+    for handler in handlers():
         handler.unlock()
 
 
@@ -786,16 +843,16 @@ def _keep(handler: Handler | None, error: BaseException) -> None:
         handler.callback_error = error
 
 
-def _address(pointer: Any) -> int:
-    address: int = int(_ffi.cast("uintptr_t", pointer))
-    return address
-
-
 _SSL_OF_STORE: int = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
 
 
+def _handler(pointer: Any) -> Handler | None:
+    reference = _handlers.get(pointer)
+    return None if reference is None else reference()
+
+
 def _handler_of(store: Any) -> Handler | None:
-    return _handlers.get(_address(_lib.X509_STORE_CTX_get_ex_data(store, _SSL_OF_STORE)))
+    return _handler(_lib.X509_STORE_CTX_get_ex_data(store, _SSL_OF_STORE))
 
 
 def _escaped(_kind: object, error: BaseException, traceback: Any) -> None:
@@ -804,7 +861,7 @@ def _escaped(_kind: object, error: BaseException, traceback: Any) -> None:
     if "store" in arguments:
         _keep(_handler_of(arguments["store"]), error)
     else:
-        _keep(_handlers.get(_address(arguments["pointer"])), error)
+        _keep(_handler(arguments["pointer"]), error)
 
 
 @_ffi.callback("int(int, X509_STORE_CTX *)", error=0, onerror=_escaped)  # type: ignore[untyped-decorator]  # cffi
@@ -819,7 +876,8 @@ def _on_verify(ok: int, store: Any) -> int:
             # On failure an error of 0 would be read as success: 1 is X509_V_ERR_UNSPECIFIED.
             error = 0 if ok else _lib.X509_STORE_CTX_get_error(store) or 1
             depth = _lib.X509_STORE_CTX_get_error_depth(store)
-            refusal = handler.on_verify(depth, error, _der(x509))
+            encode = _der if handler.certificates is None else handler.certificates.der
+            refusal = handler.on_verify(depth, error, encode(x509))
     except BaseException as error:
         _keep(handler, error)
         refusal = CERT_REJECTED
@@ -836,7 +894,7 @@ def _on_servername(pointer: Any, alert: Any, _data: Any) -> int:
     handler: Handler | None = None
     number: int | None = _ALERT_HANDSHAKE_FAILURE
     try:
-        handler = _handlers.get(_address(pointer))
+        handler = _handler(pointer)
         if handler is not None:
             name = _lib.SSL_get_servername(pointer, _lib.TLSEXT_NAMETYPE_host_name)
             number = handler.on_servername(_ffi.string(name) if name else None)
@@ -863,7 +921,7 @@ def _on_message(
 ) -> None:
     handler: Handler | None = None
     try:
-        handler = _handlers.get(_address(pointer))
+        handler = _handler(pointer)
         if handler is not None:
             handler.on_message(bool(sent), version, content_type, _ffi.buffer(data, size)[:])
     except BaseException as error:
@@ -893,7 +951,7 @@ def _on_psk_client(
 ) -> int:
     handler: Handler | None = None
     try:
-        handler = _handlers.get(_address(pointer))
+        handler = _handler(pointer)
         if handler is not None:
             name, key = handler.on_psk_client(_ffi.string(hint) if hint else None)
             if _copy(name + b"\0", identity, identity_size):
@@ -909,7 +967,7 @@ def _on_psk_client(
 def _on_psk_server(pointer: Any, identity: Any, psk: Any, psk_size: int) -> int:
     handler: Handler | None = None
     try:
-        handler = _handlers.get(_address(pointer))
+        handler = _handler(pointer)
         if handler is not None:
             key = handler.on_psk_server(_ffi.string(identity) if identity else None)
             return _copy(key, psk, psk_size)
@@ -951,7 +1009,9 @@ def use_descriptor(connection: SSL.Connection, fileno: int) -> None:
 def pointer_of(connection: SSL.Connection, handler: Handler) -> SSLPointer:
     """The ``SSL *`` of a connection, whose callbacks will go to ``handler``."""
     pointer: SSLPointer = connection._ssl
-    _handlers[_address(pointer)] = handler
+    # The connection's own keeps the SSL alive.
+    key = _ffi.cast("SSL *", pointer)
+    _handlers[key] = weakref.ref(handler, functools.partial(_handlers.pop, key))
     return pointer
 
 
@@ -975,11 +1035,15 @@ def bio_end(bio: BIOPointer) -> None:
     _lib.BIO_set_mem_eof_return(bio, 0)
 
 
-def check_host(pointer: SSLPointer, name: str) -> bool:
+def ask_for_host(pointer: SSLPointer, name: bytes) -> None:
+    """Send the server's name (RFC 6066 section 3)."""
+    _lib.SSL_set_tlsext_host_name(pointer, name)
+
+
+def check_host(pointer: SSLPointer, name: bytes) -> bool:
     """Have the leaf checked for a host name; False if OpenSSL does not take the name."""
-    encoded = name.encode("ascii")
     parameters = _lib.SSL_get0_param(pointer)
-    return bool(_lib.X509_VERIFY_PARAM_set1_host(parameters, encoded, len(encoded)) == 1)
+    return bool(_lib.X509_VERIFY_PARAM_set1_host(parameters, name, len(name)) == 1)
 
 
 def check_ip(pointer: SSLPointer, packed: bytes) -> bool:
@@ -990,7 +1054,7 @@ def check_ip(pointer: SSLPointer, packed: bytes) -> bool:
 
 def verify_with_pins(pointer: SSLPointer, *, post_handshake: bool) -> None:
     """Demand a certificate, and send the verify events to the connection's handler."""
-    flags = _verify_mode(ssl.CERT_REQUIRED, post_handshake)
+    flags = _DEMANDED | _lib.SSL_VERIFY_POST_HANDSHAKE if post_handshake else _DEMANDED
     _lib.SSL_set_verify(pointer, flags, _on_verify)
 
 
@@ -1065,13 +1129,15 @@ def received_shutdown_only(pointer: SSLPointer) -> bool:
     return bool(_lib.SSL_get_shutdown(pointer) == RECEIVED_SHUTDOWN)
 
 
-def peer_certificate(pointer: SSLPointer) -> bytes | None:
+def peer_certificate(
+    pointer: SSLPointer, encode: Callable[[X509Pointer], bytes] = _der
+) -> bytes | None:
     """The DER of the peer's leaf, or None if it presented none."""
     x509 = _lib.SSL_get_peer_certificate(pointer)
     if not x509:
         return None
     try:
-        return _der(x509)
+        return encode(x509)
     finally:
         _lib.X509_free(x509)
 
@@ -1104,6 +1170,18 @@ def shared_ciphers(pointer: SSLPointer, offered: Sequence[int]) -> list[tuple[st
 def verified_chain(pointer: SSLPointer) -> list[bytes]:
     """The path that OpenSSL built and checked, DER, leaf first; empty if there is none."""
     return _stack(_lib.SSL_get0_verified_chain(pointer))
+
+
+def accepted_chain(pointer: SSLPointer, certificates: Certificates) -> tuple[bytes, ...]:
+    """The verified chain, if OpenSSL has nothing against it and it is the peer's; else empty.
+
+    Args:
+        certificates: the connection's.
+    """
+    if verify_result(pointer) != 0:
+        return ()
+    chain = tuple(_stack(_lib.SSL_get0_verified_chain(pointer), certificates.der))
+    return chain if chain and chain[0] == peer_certificate(pointer, certificates.der) else ()
 
 
 def unverified_chain(pointer: SSLPointer, *, server_side: bool) -> list[bytes]:

@@ -149,12 +149,17 @@ def make_report(
     )
 
 
-@lru_cache(maxsize=256)
 def _not_after(certificate: bytes) -> datetime | None:
     try:
         return _chain.validity(certificate)[1]
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=256)
+def _first_end(certificates: tuple[bytes, ...]) -> datetime | None:
+    ends = [end for end in map(_not_after, certificates) if end is not None]
+    return min(ends, default=None)
 
 
 class _Telling(threading.local):
@@ -202,7 +207,7 @@ class Reporter:
         finally:
             _telling.now = False
 
-    def look_ahead(self, peer: str, pins: PinSet, matched: Iterable[bytes]) -> None:
+    def look_ahead(self, peer: str, pins: PinSet, matched: tuple[bytes, ...]) -> None:
         """Say, once a day, what is about to expire.
 
         Args:
@@ -210,20 +215,20 @@ class Reporter:
             pins: its pins.
             matched: the certificates that were matched, DER.
         """
-        self._warn(f"the pins for {peer}", pins.expires, self.pin_expiry_warning)
-        for certificate in matched:
-            self._warn(
-                f"the certificate of {peer} that matched its pins",
-                _not_after(certificate),
-                self.certificate_expiry_warning,
-            )
-
-    def _warn(self, what: str, end: datetime | None, before: timedelta | None) -> None:
-        if end is None or before is None:
-            return
         now = _now()
-        if end - now > before:
+        end, before = pins.expires, self.pin_expiry_warning
+        if end is not None and before is not None and end - now <= before:
+            self._warn(f"the pins for {peer}", end, now)
+        before = self.certificate_expiry_warning
+        end = _first_end(matched)
+        if end is None or before is None or end - now > before:
             return
+        for certificate in matched:
+            end = _not_after(certificate)
+            if end is not None and end - now <= before:
+                self._warn(f"the certificate of {peer} that matched its pins", end, now)
+
+    def _warn(self, what: str, end: datetime, now: datetime) -> None:
         if len(self._said) >= _MAX_SAID:
             self._said.clear()
         # In one step: of threads that come at once, one says it.

@@ -56,6 +56,7 @@ _NO_AUTHORITY = frozenset(
     }
 )
 _EXPIRY = frozenset({CERT_NOT_YET_VALID, CERT_HAS_EXPIRED})
+_NOTHING: frozenset[int] = frozenset()
 
 
 class Verdict:
@@ -88,7 +89,7 @@ class Verdict:
     def __init__(self, pins: PinSet | FirstUse, now: datetime | None = None) -> None:
         self.pins: PinSet | FirstUse = pins
         self._now = now
-        self._forgivable = frozenset[int]()
+        self._forgivable = _NOTHING
         if pins.trust == "pins":
             self._forgivable = _NO_AUTHORITY if pins.check_expiry else _NO_AUTHORITY | _EXPIRY
         self._certificates: dict[int, bytes] = {}
@@ -103,6 +104,13 @@ class Verdict:
     def accepted(self) -> bool:
         """Everything held, to the last event seen; False before the leaf's event."""
         return not self._refusal and bool(self.chain)
+
+    @property
+    def matched(self) -> tuple[bytes, ...]:
+        """The certificates that were matched, DER."""
+        match, chain = self.match, self.chain
+        matches = () if match is None else (match, *match.others)
+        return tuple([chain[each.depth] for each in matches if each.depth < len(chain)])
 
     def hold_to(self, pins: PinSet) -> None:
         """Judge the chain, which was accepted, by other pins: those that first use has led to."""
@@ -140,14 +148,15 @@ class Verdict:
 
     def _decide(self) -> int:
         """The leaf is right, so the chain is complete: judge it."""
-        length = len(self._certificates)
-        if set(self._certificates) != set(range(length)):
+        depths = range(len(self._certificates))
+        if not all(depth in self._certificates for depth in depths):
             return CERT_REJECTED
-        chain = tuple(self._certificates[depth] for depth in range(length))
-        for depth in set(range(length)) - self._walked:
-            refusal = self._check_unwalked(depth, chain)
-            if refusal:
-                return refusal
+        chain = tuple([self._certificates[depth] for depth in depths])
+        if len(self._walked) != len(chain):
+            for depth in set(depths) - self._walked:
+                refusal = self._check_unwalked(depth, chain)
+                if refusal:
+                    return refusal
         self.chain = chain
         self._match()
         if not self.mismatched:

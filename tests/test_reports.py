@@ -553,7 +553,7 @@ def test_the_end_of_matched_certificates_is_announced(
     reporter.certificate_expiry_warning = None
     reporter.look_ahead("'a.test'", PinSet(WRONG), chain.ders)
     reporter.certificate_expiry_warning = timedelta(days=1)
-    reporter.look_ahead("'a.test'", PinSet(WRONG), [b"junk"])
+    reporter.look_ahead("'a.test'", PinSet(WRONG), (b"junk",))
     assert caplog.messages == []
 
 

@@ -28,6 +28,7 @@ from pinsock import (
     PinSet,
     TofuStore,
     _engine,
+    _openssl,
 )
 from tests import certificates, peers
 from tests.certificates import make_chain
@@ -113,12 +114,12 @@ def test_connections_that_nobody_has_are_forgotten() -> None:
     """The list keeps nobody alive, and does not grow."""
     context = client(RIGHT)
     ours, far = connect(context)
-    assert len(context._open) == 1
+    assert ours.obj._sslobj in _openssl.handlers()
     context.pins = None
     del ours, far
     gc.collect()
     assert context.connections() == []
-    assert context._open == {}
+    assert all(reference() is not None for reference in _openssl._handlers.values())
 
 
 def test_refused_and_unfinished_connections_are_not_listed() -> None:
