@@ -200,9 +200,6 @@ def last_errno() -> int:
 _uninitialised: Any = _ffi.new_allocator(should_clear_after_alloc=False)
 
 
-_MAX_SPARE = 16
-
-
 def new_buffer(size: int) -> Memory:
     """Memory for ``size`` bytes, not cleared."""
     memory: Memory = _uninitialised("char[]", size)
@@ -228,31 +225,6 @@ class Scratch:
     def __init__(self, size: int) -> None:
         self.memory: Memory = new_buffer(size)
         self.view: bytes = _ffi.buffer(self.memory, size)
-
-
-class Spare:
-    """Memory that reads use in turns, one size: to allocate some for each costs more than to read.
-
-    There is as much of it as there were reads at a time, and no more than ``_MAX_SPARE`` is kept.
-    """
-
-    __slots__ = ("_free", "_size")
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._free: list[Scratch] = []
-
-    def take(self) -> Scratch:
-        """Memory that nobody uses."""
-        try:
-            return self._free.pop()
-        except IndexError:
-            return Scratch(self._size)
-
-    def give_back(self, scratch: Scratch) -> None:
-        """Have it used by others."""
-        if len(self._free) < _MAX_SPARE:
-            self._free.append(scratch)
 
 
 def further(buffer: Memory, offset: int) -> Memory:
@@ -505,7 +477,7 @@ class _Encoder:
 
 
 _ENCODED = 4096  # bytes: most certificates are less
-_encoders: deque[_Encoder] = deque(maxlen=_MAX_SPARE)
+_encoders: deque[_Encoder] = deque(maxlen=16)
 
 
 def _der(x509: Any) -> bytes:

@@ -326,15 +326,22 @@ def test_what_is_wrong_behind_a_full_record_is_said_by_the_next_read(
                 read(ours, 4 * RECORD)
 
 
-def test_memory_for_reads_is_used_again_and_bounded() -> None:
-    """What many reads at a time have used is not all kept."""
-    spare = _openssl.Spare(8)
-    taken = [spare.take() for _ in range(100)]
-    assert len({id(each) for each in taken}) == 100
-    for each in taken:
-        spare.give_back(each)
-    again = [spare.take() for _ in range(100)]
-    assert 0 < len({id(each) for each in again} & {id(each) for each in taken}) < 100
+@pytest.mark.parametrize(("size", "name"), [(9, "_spare_records"), (4 * RECORD, "_spare_runs")])
+def test_memory_for_reads_is_used_again_and_bounded(
+    pair: Pair, flavour: str, size: int, name: str
+) -> None:
+    """A read takes what another has left, and what many at a time have used is not all kept."""
+    ours, theirs = pair()
+    spare = getattr(_engine, name)
+    spare.clear()
+    for expected in (b"one", b"two"):
+        theirs.obj.write(expected)
+        theirs.flush(ours)
+        assert ours.obj.read(size) == expected
+        if flavour != "ssl":
+            assert spare[-1].view[:3] == expected
+            assert len(spare) == 1
+    assert spare.maxlen is not None
 
 
 # The end -----------------------------------------------------------------------------------------

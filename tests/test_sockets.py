@@ -281,6 +281,234 @@ def test_a_peer_that_drips_does_not_hold_a_call(
     assert waits == [3000, 2000, 1000]
 
 
+# Waiting for an answer ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def polls(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The timeout of each wait of ours."""
+    waits: list[float | None] = []
+
+    class Poll:
+        def __init__(self) -> None:
+            self.poll_object = select.poll()
+            self.register = self.poll_object.register
+
+        def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+            waits.append(timeout)
+            return self.poll_object.poll(timeout)
+
+    stand_in = SimpleNamespace(poll=Poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(_engine, "select", stand_in)
+    return waits
+
+
+def _recv_into(sock: ssl.SSLSocket, size: int) -> bytes:
+    buffer = bytearray(size)
+    return bytes(buffer[: sock.recv_into(buffer)])
+
+
+receivers = pytest.mark.parametrize(
+    "receive", [ssl.SSLSocket.recv, _recv_into], ids=["recv", "recv_into"]
+)
+Receive = Callable[[ssl.SSLSocket, int], bytes]
+KIB = 1024
+
+
+@receivers
+@pytest.mark.parametrize("size", [9, 64 * KIB])
+def test_an_answer_is_waited_for_before_it_is_asked_for(
+    pair: Pair, flavour: str, polls: list[float | None], receive: Receive, size: int
+) -> None:
+    """Once: it is there then.  Else it may be there, and there is nothing to be waited for."""
+    ours, theirs = pair()
+    for _ in range(2):
+        theirs.sendall(b"word")
+        assert receive(ours, size) == b"word"
+    polls.clear()
+    ours.sendall(b"question")
+    theirs.sendall(b"answer")
+    assert receive(ours, size) == b"answer"
+    assert polls == ([] if flavour == "ssl" else [TIMEOUT * 1000])
+    theirs.sendall(b"word")
+    assert receive(ours, size) == b"word"
+    assert len(polls) == (0 if flavour == "ssl" else 1)
+
+
+@receivers
+@pytest.mark.parametrize(
+    ("sent", "first", "rest"),
+    [(10, 3, 9), (20 * KIB, 16 * KIB, 16 * KIB), (36 * KIB, 64 * KIB, 64 * KIB), (10, 10, 9)],
+)
+def test_what_is_left_to_be_read_is_read_before_an_answer(
+    pair: Pair, receive: Receive, sent: int, first: int, rest: int
+) -> None:
+    """Though something was written in between, that the peer has not answered."""
+    ours, theirs = pair()
+    theirs.sendall(MUCH[:sent])
+    received = receive(ours, first)
+    while len(received) < sent:
+        ours.sendall(b"and?")
+        received += receive(ours, rest)
+    assert received == MUCH[:sent]
+
+
+@receivers
+@pytest.mark.parametrize("size", [9, 64 * KIB])
+@pytest.mark.parametrize("last", [b"", b"last", MUCH[: 16 * KIB]], ids=["none", "short", "full"])
+def test_after_the_goodbye_no_answer_is_waited_for(
+    pair: Pair, polls: list[float | None], receive: Receive, size: int, last: bytes
+) -> None:
+    """The peer says close_notify and nothing else, and keeps the connection."""
+    ours, theirs = pair()
+    theirs.sendall(b"word")
+    assert receive(ours, 9) == b"word"
+    theirs.sendall(last)
+    theirs.setblocking(False)
+    with pytest.raises(ssl.SSLWantReadError):
+        theirs.unwrap()
+    received = receive(ours, size)
+    polls.clear()
+    while len(received) < len(last):
+        received += receive(ours, size)
+    for _ in range(2):
+        ours.sendall(b"more")
+        assert receive(ours, size) == b""
+    assert received == last
+    # Once, where the goodbye had not been seen yet.
+    seen = not last or size > len(last) == 16 * KIB
+    assert len(polls) <= (0 if seen else 1)
+
+
+def test_an_answer_to_a_socket_that_does_not_block_is_asked_for_at_once(pair: Pair) -> None:
+    """What is there is read, and SSLWantReadError says that there is nothing."""
+    ours, theirs = pair()
+    theirs.sendall(b"word")
+    assert ours.recv(9) == b"word"
+    ours.setblocking(False)
+    for _ in range(2):
+        ours.sendall(b"question")
+        theirs.sendall(b"answer")
+        wait_for(ours, ssl.SSLWantReadError())
+        assert ours.recv(9) == b"answer"
+    ours.sendall(b"question")
+    with pytest.raises(ssl.SSLWantReadError):
+        ours.recv(9)
+
+
+def test_an_answer_that_does_not_come_is_a_timeout(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One timeout for the read, however often it waits; then it goes on."""
+    ours, theirs = pair()
+    theirs.sendall(b"word")
+    assert ours.recv(9) == b"word"
+    ours.settimeout(SHORT)
+    ours.sendall(b"question")
+    with pytest.raises(TimeoutError, match="The read operation timed out"):
+        ours.recv(9)
+    ours.settimeout(TIMEOUT)
+    theirs.sendall(b"answer")
+    assert ours.recv(9) == b"answer"
+
+
+def test_who_waits_for_an_answer_drips_no_longer_than_the_timeout(
+    pair: Pair, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is waited for before the first byte counts, too."""
+    if flavour == "ssl":
+        pytest.skip("it has no clock to be replaced")
+    ours, theirs = pair()
+    theirs.sendall(b"word")
+    assert ours.recv(9) == b"word"
+    ours.sendall(b"question")
+    record = iter(b"\x17\x03\x03\x10\x00" + bytes(99))
+    waits: list[float | None] = []
+
+    class Dripping:
+        def __init__(self) -> None:
+            self.register = lambda *_: None
+
+        def poll(self, timeout: float | None) -> bool:
+            waits.append(timeout)
+            socket.socket.send(theirs, bytes([next(record)]))
+            return True
+
+    stand_in = SimpleNamespace(poll=Dripping, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(_engine, "select", stand_in)
+    monkeypatch.setattr(_engine, "time", Clock())
+    ours.settimeout(3)
+    with pytest.raises(TimeoutError, match="The read operation timed out"):
+        ours.recv(1)
+    assert waits == [3000, 2000, 1000]
+
+
+# Long writes -------------------------------------------------------------------------------------
+
+cork = pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="a system without TCP_CORK")
+
+
+@cork
+@pytest.mark.parametrize("before", [0, 1])
+def test_the_records_of_a_long_write_are_sent_together(
+    tls_version: ssl.TLSVersion, before: int
+) -> None:
+    """TCP_CORK is on for as long as it takes; who has set it himself finds it so."""
+    seen: set[int] = set()
+
+    def on_message(sock: socket.socket, direction: str, *_: object) -> None:
+        if direction == "write":
+            seen.add(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+    made = PinnedContext(pins=PinSet({"leaf": PIN}))
+    peers.fix_version(made, tls_version)
+    CHAIN.trust(made)
+    CHAIN.configure(made)
+    made._msg_callback = on_message
+    left, right = tcp_pair()
+    shaking = start(wrap, "ssl", tls_version, right, True, True)
+    with made.wrap_socket(left, server_hostname="localhost") as ours:
+        with shaking.result(TIMEOUT) as theirs:
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, before)
+            ours.settimeout(TIMEOUT)
+            theirs.settimeout(TIMEOUT)
+            for size, corked in ((64 * KIB - 1, before), (64 * KIB, 1), (100, before)):
+                seen.clear()
+                ours.sendall(MUCH[:size])
+                assert seen == {corked}
+                assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == before
+                assert read_all(theirs, size) == MUCH[:size]
+
+
+@cork
+def test_a_write_that_has_to_wait_holds_nothing_back(tls_version: ssl.TLSVersion) -> None:
+    """A send buffer that is smaller than a segment would wait for the rest of it."""
+    left, right = tcp_pair()
+    left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * KIB)
+    shaking = start(wrap, "ssl", tls_version, right, True, True)
+    with wrap("pinned", tls_version, left, False, True) as ours:
+        with shaking.result(TIMEOUT) as theirs:
+            theirs.settimeout(TIMEOUT)
+            ours.settimeout(SHORT)
+            with pytest.raises(TimeoutError):
+                ours.sendall(MUCH)
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
+            ours.settimeout(TIMEOUT)
+            reading = start(read_all, theirs, len(MUCH))
+            held = []
+
+            def poll() -> object:
+                held.append(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+                return select.poll()
+
+            stand_in = SimpleNamespace(poll=poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_engine, "select", stand_in)
+                ours.sendall(MUCH)
+            assert set(held) == {0}
+            assert reading.result(TIMEOUT) == MUCH
+
+
 # Not blocking ------------------------------------------------------------------------------------
 
 
