@@ -383,9 +383,9 @@ def _rdns(value: Value, long_name: LongName) -> tuple[tuple[tuple[str, object], 
 
 # X.680 sections 46 and 47, of which OpenSSL takes more than RFC 5280 allows.
 _TIMES = {
-    UTC_TIME: re.compile(r"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?()(Z|[+-]\d{4})", re.ASCII),
-    GENERALIZED_TIME: re.compile(
-        r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(?:(\d\d)(\.\d+)?)?(Z|[+-]\d{4})", re.ASCII
+    UTC_TIME: r"(?a)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?()(Z|[+-]\d{4})",
+    GENERALIZED_TIME: (
+        r"(?a)(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(?:(\d\d)(\.\d+)?)?(Z|[+-]\d{4})"
     ),
 }
 _BAD_TIME = "Bad time value"
@@ -410,7 +410,7 @@ def _moment(found: re.Match[str], year: int) -> datetime:
 
 def _printed(value: Value) -> str:
     """A time as ``ASN1_TIME_print`` of OpenSSL has it, right or wrong."""
-    found = _TIMES[value.tag].fullmatch(value.body.decode("latin-1"))
+    found = re.fullmatch(_TIMES[value.tag], value.body.decode("latin-1"))
     if found is None:
         return _BAD_TIME
     year = int(found[1])

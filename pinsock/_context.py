@@ -31,8 +31,6 @@ import _ssl
 import contextlib
 import enum
 import functools
-import getpass
-import logging
 import operator
 import os
 import re
@@ -60,7 +58,7 @@ from pinsock._engine import (
 )
 from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
-from pinsock._reports import PinReport, Reporter, Unraisable, log
+from pinsock._reports import WARNING, PinReport, Reporter, Unraisable, log
 from pinsock._session import PinnedSession, check_session
 from pinsock._socket import PinnedObject, PinnedSocket, given_to, overriding
 
@@ -245,7 +243,7 @@ _DEFAULT_VERIFY_FLAGS = (
 
 # What a PEM file of authorities may have besides plain certificates: those with settings of what
 # they are trusted for, and revocation lists.
-_MORE_THAN_CERTIFICATES = re.compile(rb"-----BEGIN (?:TRUSTED CERTIFICATE|X509 CRL)-----")
+_MORE_THAN_CERTIFICATES = rb"-----BEGIN (?:TRUSTED CERTIFICATE|X509 CRL)-----"
 
 _HEADER, _CHANGE_CIPHER_SPEC, _ALERT = 256, 20, 21  # content types; the first is OpenSSL's own
 _ContentType: type[enum.IntEnum] = vars(ssl)["_TLSContentType"]
@@ -319,7 +317,7 @@ class _DefaultCertificates:
             if key != self._key:
                 with open(cafile, "rb") as file:
                     data = file.read()
-                more = _MORE_THAN_CERTIFICATES.search(data) is not None
+                more = re.search(_MORE_THAN_CERTIFICATES, data) is not None
                 self._certificates = None if more else _openssl.read_pem_certificates(data)
                 self._key = key
             return self._certificates
@@ -864,7 +862,7 @@ class PinnedContext(_SSLContext):
                     self._store.add(certificates)
             except (OSError, ssl.SSLError) as error:
                 what = "cannot read the default certificates: %s: %s"
-                log(logging.WARNING, what, paths.cafile, error)
+                log(WARNING, what, paths.cafile, error)
         # Not paths.capath, which is None for a list of several.
         capath = os.environ.get(paths.openssl_capath_env, paths.openssl_capath)
         if capath:  # set, but empty, is none
@@ -1187,6 +1185,8 @@ def _check_plain(context: object) -> None:
 
 
 def _ask_terminal() -> str:
+    import getpass  # few programs ask, and all import this
+
     return getpass.getpass("Enter PEM pass phrase:")
 
 

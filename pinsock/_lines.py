@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from pinsock._errors import PinSyntaxError
 from pinsock._hosts import canonical_host, canonical_pattern
@@ -47,7 +46,8 @@ HEADING = f"{'# host':22} {'position':10} {'pin':51} options"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # A name of at least two labels, the last of which is no number: its canonical form is itself.  A
 # SHA-256 digest is 43 characters, the last of which has two bits to spare, and those are 0.
-_CANONICAL = re.compile(
+# Not compiled: few programs have pin files, and all import this.
+_CANONICAL = (
     rf"((?:\*{{1,2}}\.)?(?=[a-z0-9.-]{{1,253}}[ \t])(?:{_LABEL}\.)+(?=[a-z]){_LABEL})[ \t]+"
     r"(leaf|intermediate|anchor|ca|any|0|[1-9][0-9]?)[ \t]+"
     r"((?:cert-)?sha256/[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)"
@@ -88,8 +88,7 @@ def split_peer(peer: str) -> tuple[str, int | None]:
     return canonical_host(host[1:-1] if bracketed else host), int(port)
 
 
-@dataclass(frozen=True, slots=True)
-class PinLine:
+class PinLine(NamedTuple):
     """One line of a pin set.
 
     Attributes:
@@ -267,7 +266,7 @@ def read_lines(text: str, name: str, *, ports: bool = False) -> dict[str, Entry]
     """
     canonical = canonical_peer_or_pattern if ports else canonical_pattern
     entries: dict[str, Entry] = {}
-    plain = _CANONICAL.fullmatch
+    plain = re.compile(_CANONICAL).fullmatch
     for number, line in enumerate(text.split("\n"), 1):
         try:
             match = plain(line)
@@ -293,7 +292,7 @@ def read_lines(text: str, name: str, *, ports: bool = False) -> dict[str, Entry]
 
 def host_of_line(line: str) -> str | None:
     """Return the host that a line of a pin file is of, in canonical form; None for a comment."""
-    if match := _CANONICAL.fullmatch(line):
+    if match := re.fullmatch(_CANONICAL, line):
         return match[1]
     fields = _COMMENT.sub("", line).split()
     return canonical_peer_or_pattern(fields[0]) if fields else None

@@ -533,10 +533,9 @@ def read_pem_certificates(data: bytes) -> list[X509Pointer]:
 
 
 # A certificate in the form of `openssl x509 -trustout`, if it is the first one.
-_TRUSTED_LEAF = re.compile(
-    rb"\A((?:(?!-----BEGIN (?:X509 )?CERTIFICATE-----).)*?-----BEGIN )TRUSTED "
-    rb"(CERTIFICATE-----.*?-----END )TRUSTED (CERTIFICATE-----)",
-    re.DOTALL,
+_TRUSTED_LEAF = (
+    rb"(?s)\A((?:(?!-----BEGIN (?:X509 )?CERTIFICATE-----).)*?-----BEGIN )TRUSTED "
+    rb"(CERTIFICATE-----.*?-----END )TRUSTED (CERTIFICATE-----)"
 )
 
 
@@ -545,7 +544,7 @@ def read_pem_chain(data: bytes) -> list[X509Pointer]:
 
     ``SSL_CTX_use_certificate_chain_file`` passes over them; they are not for its own side.
     """
-    return read_pem_certificates(_TRUSTED_LEAF.sub(rb"\1\2\3", data))
+    return read_pem_certificates(re.sub(_TRUSTED_LEAF, rb"\1\2\3", data))
 
 
 def read_der_certificates(data: bytes) -> list[X509Pointer]:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar, Union, c
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pinsock import _chain
 from pinsock._errors import PinSyntaxError
@@ -55,17 +54,13 @@ _SPELLINGS = (
     "'python -m pinsock pin FILE' prints both"
 )
 
-_TEXT_FORM = re.compile(r"(?P<cert>cert-)?(?P<algorithm>[A-Za-z0-9-]+)/(?P<digest>.*)", re.DOTALL)
-_HPKP_FORM = re.compile(r'pin-(?P<algorithm>[A-Za-z0-9-]+)="(?P<digest>[^"]*)"')
-_HEX_FORM = re.compile(
-    # Not the first octet of a digest with colons: a name has a letter beyond F.
-    r"(?P<algorithm>[A-Za-z0-9-]*[G-Zg-z][A-Za-z0-9-]*):(?P<digest>.*)",
-    re.DOTALL,
-)
-_OPENSSL_FORM = re.compile(
-    r"(?:(?P<algorithm>[A-Za-z0-9-]+) fingerprint=)?"
-    r"(?P<digest>[0-9A-F]{2}(?::[0-9A-F]{2})+)",
-    re.IGNORECASE,
+# Not compiled: that is done at the first use, and costs the programs nothing that have none.
+_TEXT_FORM = r"(?s)(?P<cert>cert-)?(?P<algorithm>[A-Za-z0-9-]+)/(?P<digest>.*)"
+_HPKP_FORM = r'pin-(?P<algorithm>[A-Za-z0-9-]+)="(?P<digest>[^"]*)"'
+# Not the first octet of a digest with colons: a name has a letter beyond F.
+_HEX_FORM = r"(?s)(?P<algorithm>[A-Za-z0-9-]*[G-Zg-z][A-Za-z0-9-]*):(?P<digest>.*)"
+_OPENSSL_FORM = (
+    r"(?i)(?:(?P<algorithm>[A-Za-z0-9-]+) fingerprint=)?(?P<digest>[0-9A-F]{2}(?::[0-9A-F]{2})+)"
 )
 
 
@@ -153,12 +148,12 @@ class Pin:
         if not isinstance(text, str):
             raise TypeError(f"a pin text is a str, not {type(text).__name__}")
         text = text.strip()
-        if match := _OPENSSL_FORM.fullmatch(text):
+        if match := re.fullmatch(_OPENSSL_FORM, text):
             return cls._parse_openssl(match["algorithm"], match["digest"])
-        if match := _HPKP_FORM.fullmatch(text):
+        if match := re.fullmatch(_HPKP_FORM, text):
             algorithm = _algorithm(match["algorithm"])
             return cls("spki", algorithm, _decode_base64(match["digest"], algorithm))
-        if match := _TEXT_FORM.fullmatch(text):
+        if match := re.fullmatch(_TEXT_FORM, text):
             algorithm = _algorithm(match["algorithm"])
             digest = match["digest"]
             # curl's second slash, unless that slash is the first of exactly the right number of
@@ -168,7 +163,7 @@ class Pin:
                 raise PinSyntaxError(f"{text!r} has one slash too many; {_SPELLINGS}")
             kind: Kind = "cert" if match["cert"] else "spki"
             return cls(kind, algorithm, _decode_base64(digest[curl:], algorithm))
-        if match := _HEX_FORM.fullmatch(text):
+        if match := re.fullmatch(_HEX_FORM, text):
             algorithm = _algorithm(match["algorithm"])
             return cls("spki", algorithm, _decode_hex(match["digest"], algorithm))
         if re.fullmatch(r"[0-9A-Fa-f]{32,}|[A-Za-z0-9+/]{40,}={0,2}", text):
@@ -207,6 +202,8 @@ class Pin:
             PinSyntaxError: it is not a certificate, or it is several.
         """
         if isinstance(cert, x509.Certificate):
+            from cryptography.hazmat.primitives.serialization import Encoding  # see below
+
             der = cert.public_bytes(Encoding.DER)
         else:
             der = _one_der(cert, "CERTIFICATE", "a certificate")
@@ -237,6 +234,9 @@ class Pin:
                     "openssl pkey -pubout makes one of a private key"
                 )
         elif hasattr(key, "public_bytes"):
+            # It takes as long to import as this whole package.
+            from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
             der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         else:
             raise TypeError(
@@ -264,7 +264,7 @@ def _algorithm(name: str) -> Algorithm:
     return name  # type: ignore[return-value]  # mypy does not narrow a str by a dict's keys
 
 
-_PEM = re.compile(r"-----BEGIN ([^-\n]+)-----\s(.*?)-----END \1-----", re.DOTALL)
+_PEM = r"(?s)-----BEGIN ([^-\n]+)-----\s(.*?)-----END \1-----"
 
 
 def _one_der(data: bytes | bytearray | str, label: str, what: str) -> bytes:
@@ -279,7 +279,7 @@ def _one_der(data: bytes | bytearray | str, label: str, what: str) -> bytes:
         raise TypeError(f"{what} is bytes, str or a cryptography object, not {type(data).__name__}")
     if "-----BEGIN " not in data:
         raise PinSyntaxError(f"no PEM block: give the contents of {what}, not its file name")
-    blocks = _PEM.findall(data)
+    blocks = re.findall(_PEM, data)
     wanted = [body for name, body in blocks if name == label]
     if len(wanted) != 1:
         found = ", ".join(name for name, _ in blocks) or "nothing whole"

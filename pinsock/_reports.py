@@ -6,7 +6,6 @@ interpreter's audit hooks, and to the callback of the context.
 
 from __future__ import annotations
 
-import logging
 import ssl
 import sys
 import threading
@@ -19,9 +18,19 @@ from typing import Literal, Union
 from pinsock import _chain
 from pinsock._pins import Pin, PinSet, Position
 
-__all__ = ["Address", "PinReport", "Reporter", "Unraisable", "log", "make_report"]
+__all__ = [
+    "ERROR",
+    "WARNING",
+    "Address",
+    "PinReport",
+    "Reporter",
+    "Unraisable",
+    "log",
+    "make_report",
+]
 
-_log = logging.getLogger("pinsock")
+# Of the module logging, which is imported when there is something to be told.
+WARNING, ERROR = 30, 40
 
 #: The address of a peer, as the ``socket`` module has it.
 Address = Union["tuple[str, int]", "tuple[str, int, int, int]", str, bytes]
@@ -48,7 +57,10 @@ class Unraisable:
 def log(level: int, message: str, *arguments: object, exc_info: bool = False) -> None:
     """Log something, which decides nothing: what a handler or a filter raises does neither."""
     try:
-        _log.log(level, message, *arguments, exc_info=exc_info, stacklevel=2)
+        import logging
+
+        logger = logging.getLogger("pinsock")
+        logger.log(level, message, *arguments, exc_info=exc_info, stacklevel=2)
     except Exception as error:
         Unraisable(error)
 
@@ -194,7 +206,7 @@ class Reporter:
             "pinsock.mismatch",
             *(report.host, report.address, report.side, report.reason, report.enforced),
         )
-        log(logging.WARNING, "%s", message)
+        log(WARNING, "%s", message)
         callback = self.callback
         # A callback that reports to a server which does not match its pins would never end.
         if callback is None or _telling.now:
@@ -203,7 +215,7 @@ class Reporter:
         try:
             callback(report)
         except Exception:
-            log(logging.ERROR, "report_callback failed; the verdict stands", exc_info=True)
+            log(ERROR, "report_callback failed; the verdict stands", exc_info=True)
         finally:
             _telling.now = False
 
@@ -236,4 +248,4 @@ class Reporter:
         if self._said.setdefault((what, end, now.date()), mine) is not mine:
             return
         verb = "expiring" if end > now else "expired"
-        log(logging.WARNING, "%s at %s UTC: %s", verb, f"{end:%Y-%m-%d %H:%M}", what)
+        log(WARNING, "%s at %s UTC: %s", verb, f"{end:%Y-%m-%d %H:%M}", what)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import stat
 import threading
@@ -43,7 +42,7 @@ from pinsock._lines import (
     read_lines,
 )
 from pinsock._pins import FirstUse, Pin, PinSet, PinsLike
-from pinsock._reports import log
+from pinsock._reports import ERROR, log
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -311,7 +310,7 @@ class _Watched:
     def _complain(self, signature: _Signature | None, what: str) -> None:
         if self._said != (signature, what):  # once is enough
             self._said = signature, what
-            log(logging.ERROR, "the pins stay as they were: %s", what)
+            log(ERROR, "the pins stay as they were: %s", what)
 
     @contextlib.contextmanager
     def changing(self, *, make: bool = True) -> Iterator[Callable[[Callable[[str], str]], None]]:

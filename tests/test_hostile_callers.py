@@ -8,6 +8,7 @@ data, or take the process down.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import socket
 import ssl
@@ -22,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 import pinsock
-from pinsock import Pin, PinError, PinMismatchError, PinnedContext, PinSet, _context, _openssl
+from pinsock import Pin, PinError, PinMismatchError, PinnedContext, PinSet, _openssl
 from pinsock._verdict import Verdict
 from tests import certificates, peers
 from tests.certificates import make_chain
@@ -745,7 +746,7 @@ def test_an_encrypted_key_asks_the_terminal_once(
         asked.append(prompt)
         return "secret"
 
-    monkeypatch.setattr(_context.getpass, "getpass", answer)
+    monkeypatch.setattr(getpass, "getpass", answer)
     PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None).load_cert_chain(path)
     assert len(asked) == 1
 
