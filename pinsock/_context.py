@@ -33,7 +33,6 @@ import enum
 import functools
 import operator
 import os
-import re
 import socket
 import ssl
 import stat
@@ -43,7 +42,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from types import EllipsisType
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, TypeVar, Union, cast
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, TypeGuard, TypeVar, Union, cast
 
 from OpenSSL import SSL
 
@@ -95,10 +94,18 @@ def _native_setting(name: str) -> property:
     return property(ours.fget, vars(_NativeContext)[name].__set__, None, ours.__doc__)
 
 
+def _is_ascii_name(hostname: str | bytes | None) -> TypeGuard[str]:
+    if not isinstance(hostname, str) or not hostname.isascii():
+        return False
+    *labels, last = hostname.split(".")
+    return len(last) < 64 and all(0 < len(label) < 64 for label in labels)
+
+
 def _encode(hostname: str | bytes | None) -> str | None:
     """What ssl makes of a ``server_hostname``: its A-labels."""
     encode: Callable[..., str | None] = vars(_SSLContext)["_encode_hostname"]
-    encoded = encode(None, hostname)
+    # An ASCII name stays as it is.  The codec takes a millisecond to import.
+    encoded = hostname if _is_ascii_name(hostname) else encode(None, hostname)
     if encoded is not None and "\0" in encoded:
         # In the words of _ssl.c's argument parser.
         raise TypeError("argument must be encoded string without null bytes, not str")
@@ -243,7 +250,7 @@ _DEFAULT_VERIFY_FLAGS = (
 
 # What a PEM file of authorities may have besides plain certificates: those with settings of what
 # they are trusted for, and revocation lists.
-_MORE_THAN_CERTIFICATES = rb"-----BEGIN (?:TRUSTED CERTIFICATE|X509 CRL)-----"
+_MORE_THAN_CERTIFICATES = (b"-----BEGIN TRUSTED CERTIFICATE-----", b"-----BEGIN X509 CRL-----")
 
 _HEADER, _CHANGE_CIPHER_SPEC, _ALERT = 256, 20, 21  # content types; the first is OpenSSL's own
 _ContentType: type[enum.IntEnum] = vars(ssl)["_TLSContentType"]
@@ -317,7 +324,7 @@ class _DefaultCertificates:
             if key != self._key:
                 with open(cafile, "rb") as file:
                     data = file.read()
-                more = re.search(_MORE_THAN_CERTIFICATES, data) is not None
+                more = any(label in data for label in _MORE_THAN_CERTIFICATES)
                 self._certificates = None if more else _openssl.read_pem_certificates(data)
                 self._key = key
             return self._certificates

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
+import hypothesis
 import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import (
@@ -28,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PrivateFormat,
 )
+from hypothesis import strategies as st
 
 import pinsock
 from pinsock import (
@@ -1836,3 +1838,22 @@ def test_create_connection_says_what_the_system_says() -> None:
         address = listener.getsockname()
     with pytest.raises(ConnectionRefusedError):
         pinsock.create_connection(address, TIMEOUT, context=PinnedContext(pins=PINS))
+
+
+@hypothesis.given(st.text(alphabet="abA.-_ :%ü。", max_size=140))
+@hypothesis.example("x" * 63 + ".b")
+@hypothesis.example("x" * 64 + ".b")
+@hypothesis.example("b." + "x" * 64)
+@hypothesis.example(".a")
+@hypothesis.example("a..b")
+def test_a_host_name_is_encoded_as_ssl_encodes_it(name: str) -> None:
+    """What is ASCII already goes another way, with the same outcome."""
+
+    def encoded(context: ssl.SSLContext) -> str | type[Exception]:
+        try:
+            return context._encode_hostname(name)  # type: ignore[attr-defined,no-any-return]  # private
+        except UnicodeError as error:
+            return type(error)
+
+    ours = PinnedContext(pins=None)
+    assert encoded(ours) == encoded(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
