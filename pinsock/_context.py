@@ -55,6 +55,7 @@ from pinsock._engine import (
     SocketEngine,
     Wrapping,
 )
+from pinsock._groups import Taken, sharing
 from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
 from pinsock._reports import WARNING, PinReport, Reporter, Unraisable, log
@@ -380,7 +381,9 @@ class PinnedContext(_SSLContext):
         self._set_pins(pins)
         self._unlock()
         _contexts.add(self)
-        self._compiled: dict[bool, _Compiled] = {}
+        # By whether it is for pins, and the group of its key share.
+        self._compiled: dict[tuple[bool, str | None], _Compiled] = {}
+        self._taken = Taken()
         self._changes = 0  # of what the base class cannot tell
         self._store = _openssl.Store()
         self._default_certs = False  # loaded by us, and not (yet) by the base class
@@ -584,7 +587,7 @@ class PinnedContext(_SSLContext):
         if session is not None and not server_side:
             check_session(session)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
-            self._prepare(override, server_side)
+            self._prepare(override, server_side, None)
         with overriding(override):
             create: Callable[..., PinnedSocket] = cls._create
             return create(
@@ -645,7 +648,7 @@ class PinnedContext(_SSLContext):
         if not isinstance(sock, PinnedSocket):
             raise TypeError(f"a PinnedContext wraps a PinnedSocket, not {type(sock).__name__}")
         override = given_to(owner)
-        snapshot = self._prepare(override, server_side)
+        snapshot = self._prepare(override, server_side, server_hostname)
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         engine = SocketEngine(sock, snapshot, self, wrapping)
         sock._took(engine)
@@ -666,12 +669,15 @@ class PinnedContext(_SSLContext):
                 kind = "None" if bio is None else type(bio).__name__
                 raise TypeError(f"{name} must be an ssl.MemoryBIO, not {kind}")
         override = given_to(owner)
-        snapshot = self._prepare(override, server_side)
+        snapshot = self._prepare(override, server_side, server_hostname)
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         return MemoryEngine(incoming, outgoing, snapshot, self, wrapping)
 
     def _prepare(
-        self, override: tuple[PinSource | None] | None, server_side: bool
+        self,
+        override: tuple[PinSource | None] | None,
+        server_side: bool,
+        server_hostname: str | None,
     ) -> SSL.Context:
         """Refuse a connection that cannot be checked; return the snapshot for one that can."""
         # What _ssl.c says, in its words.
@@ -687,15 +693,16 @@ class PinnedContext(_SSLContext):
         source = self._source if override is None else override[0]
         if source is not None and _verify_mode_of(self) == ssl.CERT_NONE:
             raise ValueError(_UNVERIFIED)
-        return self._snapshot(pinned=source is not None)
+        return self._snapshot(pinned=source is not None, share=self._taken.guess(server_hostname))
 
     # The snapshot --------------------------------------------------------------------------------
 
-    def _snapshot(self, *, pinned: bool) -> SSL.Context:
+    def _snapshot(self, *, pinned: bool, share: str | None = None) -> SSL.Context:
         """Return the compiled settings of this moment; the engine calls this.
 
         Args:
             pinned: for a connection with pins; it must not be able to skip their check.
+            share: the group of the only key share to send, if OpenSSL is not to decide.
 
         Raises:
             NotImplementedError: a setting cannot be carried over; it says which, and why.
@@ -705,17 +712,22 @@ class PinnedContext(_SSLContext):
             # Other threads may change settings while one is compiling.  What is compiled is what
             # was read here, and is filed under that.
             settings, changes = [read(self) for read in _READERS], self._changes
-            found = self._compiled.get(pinned)
+            found = self._compiled.get((pinned, share))
             if found is None or found.settings != settings or found.changes != changes:
-                snapshot = self._compile(_Settings._make(settings), pinned)
+                snapshot = self._compile(_Settings._make(settings), pinned, share)
                 found = _Compiled(settings, changes, snapshot)
-                self._compiled[pinned] = found
+                self._compiled[pinned, share] = found
             return found.snapshot
 
-    def _compile(self, settings: _Settings, pinned: bool) -> SSL.Context:
+    def _compile(self, settings: _Settings, pinned: bool, share: str | None) -> SSL.Context:
         snapshot = SSL.Context(_METHODS.get(self.protocol, SSL.TLS_METHOD))
         _openssl.set_modes(snapshot)
         self._compile_protocol(snapshot, settings, pinned)
+        groups = self._groups
+        if groups is None and share is not None:
+            groups = sharing(share)
+        if groups is not None:
+            _openssl.set_groups(snapshot, groups)
         self._compile_verification(snapshot, settings)
         for identity in list(self._identities.values()):
             _openssl.use_certificate(snapshot, identity.chain, identity.key)
@@ -775,8 +787,6 @@ class PinnedContext(_SSLContext):
             _openssl.set_ciphersuites(snapshot, self._ciphersuites)
         if self._signature_algorithms is not None:
             _openssl.set_signature_algorithms(snapshot, self._signature_algorithms)
-        if self._groups is not None:
-            _openssl.set_groups(snapshot, self._groups)
         if self._dh_parameters is not None:
             _openssl.use_dh_parameters(snapshot, self._dh_parameters)
 
@@ -1117,6 +1127,10 @@ class PinnedContext(_SSLContext):
     def _verification(self) -> tuple[int, bool]:
         """What connections that are made now verify; the engine calls this."""
         return _verify_mode_of(self), _check_hostname_of(self)
+
+    def _learn(self, server_hostname: str | None, group: str) -> None:
+        """Take note of the group that a server took; the engine calls this."""
+        self._taken.learn(server_hostname, group)
 
     def _count(self, *events: str) -> None:
         """Count what is named; the engine calls this."""

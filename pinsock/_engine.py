@@ -169,6 +169,9 @@ class _Context(Protocol):
     def _pin_source(self) -> PinSource | None:
         """The pins of this moment."""
 
+    def _learn(self, server_hostname: str | None, group: str) -> None:
+        """Take note of the group of a key exchange."""
+
     def _verification(self) -> tuple[int, bool]:
         """The verify mode, and whether host names are checked."""
 
@@ -797,6 +800,9 @@ class Engine(abc.ABC):
             # A client resumes nothing but what it has offered: it need not ask.
             offered = self.server_side or self._offered is not None
             events = ["hits"] if offered and _openssl.resumed(self._ssl) else []
+            group = "" if self.server_side else _openssl.group_name(self._ssl)
+        if group:
+            self._context._learn(self.server_hostname, group)
         self._context._count("accept_good" if self.server_side else "connect_good", *events)
         if self._pins is not None:
             matched = cast(Verdict, self._verdict).matched

@@ -31,29 +31,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pinsock import _chain, _openssl
+from pinsock._groups import GROUPS as _GROUPS
 from pinsock._hello import ClientHello, HelloReader
 
 __all__ = ["Survey", "survey"]
 
-# The TLS Supported Groups registry, with OpenSSL's names.
-_GROUPS = {
-    23: "prime256v1",
-    24: "secp384r1",
-    25: "secp521r1",
-    29: "X25519",
-    30: "X448",
-    31: "brainpoolP256r1tls13",
-    32: "brainpoolP384r1tls13",
-    33: "brainpoolP512r1tls13",
-    256: "ffdhe2048",
-    257: "ffdhe3072",
-    258: "ffdhe4096",
-    259: "ffdhe6144",
-    260: "ffdhe8192",
-    4587: "SecP256r1MLKEM768",
-    4588: "X25519MLKEM768",
-    4589: "SecP384r1MLKEM1024",
-}
 # Those that an ssl.SSLContext can be told to offer alone.
 _CURVES = ("X25519", "prime256v1", "X448", "secp384r1", "secp521r1")
 # The TLS Application-Layer Protocol Negotiation (ALPN) Protocol IDs registry.

@@ -63,7 +63,7 @@ LAYERS = (
     ("_reach",),
     ("__init__",),
     ("_context",),
-    ("_socket", "_engine", "_survey"),
+    ("_socket", "_engine", "_survey", "_groups"),
     ("_openssl",),
     ("_store", "_lines", "_hosts", "_verdict", "_session", "_reports"),
     ("_chain", "_pins", "_hello"),

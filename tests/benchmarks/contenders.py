@@ -328,7 +328,12 @@ class BareOpenSSL:
 
     def __init__(self, context: ssl.SSLContext) -> None:
         assert isinstance(context, pinsock.PinnedContext)
-        self._snapshot = context._snapshot(pinned=context.pins is not None)
+        self._context = context
+        self.follow()
+
+    def follow(self) -> None:
+        """Take over the settings of the context's next connection."""
+        self._snapshot = self._context._prepare(None, False, HOST)
 
     def handshake(self, sock: socket.socket) -> None:
         """Shake hands on a blocking socket, and close it."""

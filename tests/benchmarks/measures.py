@@ -212,6 +212,7 @@ def _own_share(contender: Contender, sizes: Sizes) -> Iterator[Sampler]:
     def sample() -> float:
         # In turns within the sample too: a difference of two large numbers is easily disturbed.
         whole = floor = 0.0
+        bare.follow()
         for _ in range(sizes.handshakes):
             whole += _one_handshake(contender)
             floor += one_bare()
