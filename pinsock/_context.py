@@ -1128,6 +1128,11 @@ class PinnedContext(_SSLContext):
         """What connections that are made now verify; the engine calls this."""
         return _verify_mode_of(self), _check_hostname_of(self)
 
+    def _calls_back(self) -> bool:
+        """Whether functions of the user's are called in a handshake; the engine calls this."""
+        callbacks = self._sni_callback, self._message_callback, self._psk_client, self._psk_server
+        return callbacks != (None, None, None, None)
+
     def _learn(self, server_hostname: str | None, group: str) -> None:
         """Take note of the group that a server took; the engine calls this."""
         self._taken.learn(server_hostname, group)

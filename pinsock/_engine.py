@@ -55,7 +55,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from errno import EBADF, EPIPE
 from hashlib import new, sha256
-from typing import Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from OpenSSL import SSL
 
@@ -66,7 +66,6 @@ from pinsock._errors import (
     PinExpiredError,
     PinMismatchError,
 )
-from pinsock._hello import HelloReader
 from pinsock._openssl import (
     ALERT_REASONS,
     ERROR_SSL,
@@ -98,6 +97,9 @@ from pinsock._reports import Address, PinReport, Reporter, make_report
 from pinsock._session import Binding, PinnedSession, check_session, name_asked_for
 from pinsock._verdict import CERT_REJECTED, Verdict
 
+if TYPE_CHECKING:
+    from pinsock._hello import HelloReader
+
 __all__ = [
     "CHANNEL_BINDING_TYPES",
     "HANDSHAKE_FAILURE",
@@ -124,6 +126,8 @@ _MAX_SWALLOWED = 2**18
 _MAX_READS = 1000
 # SSL_read returns what is left of one record, which is no more than this (RFC 8446 section 5.1).
 _MAX_RECORD = 2**14
+# A ClientHello is no more, as a rule; bytes.
+_USUAL_HELLO = 4096
 # What one read takes at most, if there is as much: a few records.
 _MAX_RUN = 4 * _MAX_RECORD
 
@@ -174,6 +178,9 @@ class _Context(Protocol):
 
     def _verification(self) -> tuple[int, bool]:
         """The verify mode, and whether host names are checked."""
+
+    def _calls_back(self) -> bool:
+        """Whether functions of the user's are called in the middle of a handshake."""
 
     def _count(self, *events: str) -> None:
         """Count what is named, for ``session_stats``."""
@@ -447,8 +454,10 @@ class _BIOs:
 class _Arrival:
     """The beginning of a server's connection on a descriptor: up to the end of the ClientHello.
 
-    The bindings do not tell which cipher suites a client has offered.  So the ClientHello is read
-    here, and the descriptor is handed to OpenSSL right behind it.
+    The bindings do not tell which cipher suites a client has offered.  So the ClientHello is looked
+    at here.  If it is all there, OpenSSL finds it where it is.  If not, it is read as it comes, and
+    the descriptor is handed to OpenSSL right behind it.  So it is if there are callbacks: one of
+    them may close the socket, and by then OpenSSL must not be able to write.
     """
 
     __slots__ = (
@@ -457,20 +466,50 @@ class _Arrival:
         "_from_ssl",
         "_hello",
         "_into_ssl",
+        "_moves",
         "_records",
+        "_socket",
         "unsent",
     )
 
-    def __init__(self, connection: SSL.Connection, descriptor: int, hello: HelloReader) -> None:
+    def __init__(
+        self,
+        connection: SSL.Connection,
+        sock: socket.socket,
+        hello: HelloReader,
+        *,
+        callbacks: bool,
+    ) -> None:
         self._connection = connection
-        self._descriptor = descriptor
+        self._socket = None if callbacks else weakref.ref(sock)
+        self._descriptor = sock.fileno()
         self._hello = hello
-        self._records = _Records(functools.partial(os.read, descriptor))
-        self._into_ssl, self._from_ssl = _openssl.memory_bios(connection)
+        # Whether OpenSSL is given what is read here; None before the first look.
+        self._moves: bool | None = None
         self.unsent = b""
+
+    def _look(self) -> bool:
+        """Whether the ClientHello is there already, and has been looked at."""
+        sock = None if self._socket is None else self._socket()
+        if sock is None:
+            return False
+        try:
+            # There is something to be read, or there is no waiting for it.
+            data = socket.socket.recv(sock, _USUAL_HELLO, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return self._hello.read_whole(data)
+
+    def _begin_moving(self) -> None:
+        self._records = _Records(functools.partial(os.read, self._descriptor))
+        self._into_ssl, self._from_ssl = _openssl.use_memory(self._connection)
 
     def feed(self) -> None:
         """Move what there is of the ClientHello to OpenSSL, the end of the stream too."""
+        if self._moves is None:
+            self._moves = not self._look()
+            if self._moves:
+                self._begin_moving()
         for _ in range(_MAX_READS):
             if self._hello.done:
                 return
@@ -486,6 +525,8 @@ class _Arrival:
 
     def drain(self) -> _Arrival | None:
         """Send what OpenSSL has written; return None when the descriptor is OpenSSL's."""
+        if not self._moves:
+            return None
         self.unsent += bio_drain(self._from_ssl)
         while self.unsent:
             try:
@@ -665,7 +706,7 @@ class Engine(abc.ABC):
         """
         deadline: float | None = None
         failure: OSError | None = None
-        waited = self._answer_due and what == "read"
+        waited = self._answer_due and call is not ssl_write
         if waited:
             # The answer is not there yet, as a rule: OpenSSL would be asked for it in vain.  But if
             # a read has left something behind it is not the network that is to be waited for.  (A
@@ -1595,14 +1636,16 @@ class SocketEngine(Engine):
         # Held weakly: the socket holds this engine, and must go when its user lets go of it.
         self._socket = weakref.ref(sock)
         self._corked = False
+        connection = _openssl.connection_on(snapshot, sock.fileno())
         hello = arrival = None
         if wrapping.server_side:
-            connection = SSL.Connection(snapshot, None)
+            from pinsock._hello import HelloReader  # clients import this, too
+
             hello = HelloReader()
-            arrival = _Arrival(connection, sock.fileno(), hello)
-        else:
-            connection = _openssl.connection_on(snapshot, sock.fileno())
+            arrival = _Arrival(connection, sock, hello, callbacks=context._calls_back())
         super().__init__(connection, context, wrapping, arrival, hello)
+        # A server waits for the client's first word.
+        self._answer_due = self._drained = wrapping.server_side
 
     def _address(self) -> Address | None:
         sock = self._socket()
@@ -1726,7 +1769,11 @@ class MemoryEngine(Engine):
         wrapping: Wrapping,
     ) -> None:
         connection = SSL.Connection(snapshot, None)
-        hello = HelloReader() if wrapping.server_side else None
+        hello = None
+        if wrapping.server_side:
+            from pinsock._hello import HelloReader  # clients import this, too
+
+            hello = HelloReader()
         bios = _BIOs(incoming, outgoing, connection, hello)
         super().__init__(connection, context, wrapping, bios, hello)
 

@@ -182,6 +182,13 @@ class HelloReader:
         except ValueError:
             return None  # OpenSSL says what is wrong with it
 
+    def read_whole(self, data: bytes) -> bool:
+        """Take the first bytes of the stream, if a ClientHello ends in them; else forget them."""
+        self.feed(data)
+        if not self.done:
+            self.__init__()  # type: ignore[misc]  # nothing but what a new one has
+        return self.done
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         position = 0

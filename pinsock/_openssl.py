@@ -101,6 +101,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "SSL_set_SSL_CTX",
         "SSL_set_accept_state",
         "SSL_set_connect_state",
+        "SSL_set_bio",
         "SSL_set_fd",
         "SSL_set_options",
         "SSL_set_session",
@@ -971,10 +972,16 @@ def connection_on(context: SSL.Context, fileno: int) -> SSL.Connection:
 
 
 def use_descriptor(connection: SSL.Connection, fileno: int) -> None:
-    """Have a connection made without a socket read and write a file descriptor from here on."""
+    """Have a connection read and write a file descriptor from here on."""
     # The memory BIOs go with this.
-    connection._into_ssl = connection._from_ssl = _ffi.NULL
     _check(_lib.SSL_set_fd(connection._ssl, fileno))
+
+
+def use_memory(connection: SSL.Connection) -> tuple[BIOPointer, BIOPointer]:
+    """Have a connection read from a memory BIO from here on, and write to another; return them."""
+    into, out = (_check(_lib.BIO_new(_lib.BIO_s_mem())) for _ in range(2))
+    _lib.SSL_set_bio(connection._ssl, into, out)  # which owns them from here on
+    return into, out
 
 
 def pointer_of(connection: SSL.Connection, handler: Handler) -> SSLPointer:

@@ -245,6 +245,19 @@ def test_what_is_no_hello_is_none(wrong: bytes) -> None:
     assert reader.hello is None
 
 
+@given(st.integers(0, 2000))
+def test_a_hello_is_read_whole_or_not_at_all(size: int) -> None:
+    """What there was of it is forgotten; it can be read from its beginning then."""
+    hello = records(message(body(extension(10, vector(2, b"\0\x1d" * 200)))), 100)
+    reader = HelloReader()
+    if size < len(hello):
+        assert not reader.read_whole(hello[:size])
+        assert reader.hello is None
+    assert reader.read_whole(hello)
+    assert reader.hello is not None
+    assert reader.hello.groups == (29,) * 200
+
+
 def test_the_smallest_hello() -> None:
     """Before TLS 1.3 there need be no extensions; a name of another type is none."""
     assert ClientHello.parse(body()) == ClientHello(0x0303, (0x1301,))
