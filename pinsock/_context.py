@@ -216,6 +216,12 @@ _check_hostname_of: Callable[[ssl.SSLContext], bool] = vars(_NativeContext)[
 ].__get__
 
 
+@functools.cache
+def _pair(verify_mode: int, check_hostname: bool) -> tuple[int, bool]:
+    """One object for all connections that have it."""
+    return verify_mode, check_hostname
+
+
 class _Compiled(NamedTuple):
     """A snapshot, and what it was compiled from: the values of ``_Settings``, and more."""
 
@@ -1126,7 +1132,7 @@ class PinnedContext(_SSLContext):
 
     def _verification(self) -> tuple[int, bool]:
         """What connections that are made now verify; the engine calls this."""
-        return _verify_mode_of(self), _check_hostname_of(self)
+        return _pair(_verify_mode_of(self), _check_hostname_of(self))
 
     def _calls_back(self) -> bool:
         """Whether functions of the user's are called in a handshake; the engine calls this."""

@@ -22,7 +22,6 @@ import time
 from OpenSSL import SSL
 
 from pinsock import _openssl
-from pinsock._hello import HelloReader
 
 __all__ = ["GROUPS", "Taken", "sharing"]
 
@@ -56,6 +55,8 @@ _MAX_SERVERS = 4096
 
 def _offer(groups: str | None) -> tuple[int, ...]:
     """The groups that a client offers which is told these, or nothing."""
+    from pinsock._hello import HelloReader  # for one connection of a process
+
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     if groups is not None:
         _openssl.set_groups(context, groups)

@@ -26,7 +26,7 @@ import ssl
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NewType, Protocol
+from typing import Any, NewType, Protocol, cast
 
 from OpenSSL import SSL
 from OpenSSL._util import ffi as _ffi
@@ -791,9 +791,21 @@ class Handler(Protocol):
         """Make new locks, in a forked child."""
 
 
+class _Reference(weakref.ref["Handler"]):
+    """A reference that takes its entry out of the table when the handler is gone."""
+
+    __slots__ = ("key",)
+
+    key: object
+
+
+def _forget(reference: weakref.ref[Handler]) -> None:
+    _handlers.pop(cast(_Reference, reference).key, None)
+
+
 # By SSL pointer: pointers to one place are equal, whatever their type.  A WeakValueDictionary is no
 # more than this, but for its Python in the way of every connection.
-_handlers: dict[object, weakref.ref[Handler]] = {}
+_handlers: dict[object, _Reference] = {}
 
 
 def handlers() -> list[Handler]:
@@ -988,8 +1000,9 @@ def pointer_of(connection: SSL.Connection, handler: Handler) -> SSLPointer:
     """The ``SSL *`` of a connection, whose callbacks will go to ``handler``."""
     pointer: SSLPointer = connection._ssl
     # The connection's own keeps the SSL alive.
-    key = _ffi.cast("SSL *", pointer)
-    _handlers[key] = weakref.ref(handler, functools.partial(_handlers.pop, key))
+    reference = _Reference(handler, _forget)
+    reference.key = _ffi.cast("SSL *", pointer)
+    _handlers[reference.key] = reference
     return pointer
 
 

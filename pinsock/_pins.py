@@ -677,7 +677,6 @@ def _match_position(
     return None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class FirstUse:
     """Stands where a :class:`PinSet` would, for a peer that is not known yet: any leaf will do.
 
@@ -692,11 +691,17 @@ class FirstUse:
             pin if somebody else was faster.
     """
 
-    trust: Literal["ca", "pins"]
-    check_expiry: bool
-    record: Callable[[Pin], PinSet]
     enforce: ClassVar[bool] = True
     positions: ClassVar[Mapping[Position, tuple[Pin, ...]]] = MappingProxyType({})
+
+    __slots__ = ("check_expiry", "record", "trust")
+
+    def __init__(
+        self, trust: Literal["ca", "pins"], check_expiry: bool, record: Callable[[Pin], PinSet]
+    ) -> None:
+        self.trust = trust
+        self.check_expiry = check_expiry
+        self.record = record
 
     def match(self, chain: Sequence[bytes]) -> PinMatch | None:
         """Match the leaf, whatever its key is; None if that cannot be read."""
