@@ -77,6 +77,8 @@ from pinsock._openssl import (
     Scratch,
     SSLPointer,
     bio_drain,
+    bio_pending,
+    bio_read,
     bio_write,
     borrow,
     clear_errors,
@@ -147,6 +149,15 @@ _PASSING = (ERROR_WANT_READ, ERROR_WANT_WRITE, ERROR_ZERO_RETURN)
 # much as there were reads at a time, and little of it is kept.
 _spare_records: deque[Scratch] = deque(maxlen=16)
 _spare_runs: deque[Scratch] = deque(maxlen=16)
+
+
+def _scratch_for_runs() -> Scratch:
+    try:
+        return _spare_runs.pop()
+    except IndexError:
+        return Scratch(_MAX_RUN)
+
+
 
 # The numbers that _ssl.c's Certificate.public_bytes() takes.
 _PEM, _DER = 1, 2
@@ -428,9 +439,12 @@ class _BIOs:
 
     def drain(self) -> _BIOs:
         """Move what OpenSSL has written to the caller."""
-        data = bio_drain(self._from_ssl)
-        if data:
-            self._outgoing.write(data)
+        bio = self._from_ssl
+        if bio_pending(bio):
+            scratch = _scratch_for_runs()
+            while (size := bio_read(bio, scratch.memory, _MAX_RUN)) > 0:
+                self._outgoing.write(memoryview(scratch.view)[:size])
+            _spare_runs.append(scratch)
         return self
 
     def give_back(self) -> None:
@@ -1205,10 +1219,7 @@ class Engine(abc.ABC):
         return data
 
     def _read_run(self, length: int) -> bytes:
-        try:
-            scratch = _spare_runs.pop()
-        except IndexError:
-            scratch = Scratch(_MAX_RUN)
+        scratch = _scratch_for_runs()
         data = scratch.view[: self._read_many(scratch.memory, min(length, _MAX_RUN))]
         _spare_runs.append(scratch)
         return data

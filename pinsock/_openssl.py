@@ -173,6 +173,7 @@ ssl_pending: Callable[[SSLPointer], int] = _lib.SSL_pending
 ssl_get_error: Callable[[SSLPointer, int], int] = _lib.SSL_get_error
 clear_errors: Callable[[], None] = _lib.ERR_clear_error
 bio_write: Callable[[BIOPointer, bytes, int], int] = _lib.BIO_write
+bio_read: Callable[[BIOPointer, Memory, int], int] = _lib.BIO_read
 
 ERROR_SSL: int = _lib.SSL_ERROR_SSL
 ERROR_SYSCALL: int = _lib.SSL_ERROR_SYSCALL
@@ -1011,9 +1012,15 @@ def memory_bios(connection: SSL.Connection) -> tuple[BIOPointer, BIOPointer]:
     return connection._into_ssl, connection._from_ssl
 
 
+def bio_pending(bio: BIOPointer) -> int:
+    """The number of bytes in a memory BIO."""
+    size: int = _lib.BIO_get_mem_data(bio, _ffi.NULL)
+    return size
+
+
 def bio_drain(bio: BIOPointer) -> bytes:
     """Everything in a memory BIO, which is empty then."""
-    size = _lib.BIO_get_mem_data(bio, _ffi.NULL)
+    size = bio_pending(bio)
     if size <= 0:
         return b""
     buffer = new_buffer(size)
