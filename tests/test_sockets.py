@@ -412,6 +412,27 @@ def test_an_answer_that_does_not_come_is_a_timeout(
     assert ours.recv(9) == b"answer"
 
 
+def test_a_server_waits_for_the_client_before_it_looks(
+    flavour: str, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time it is asked to; to look is not to wait, where the connection would be locked."""
+    if flavour == "ssl":
+        pytest.skip("it is read, and not looked at")
+    looks: list[object] = []
+    monkeypatch.setattr(_engine._Arrival, "_look", lambda self: looks.append(self) or False)
+    near, far = tcp_pair()
+    with near, wrap(flavour, tls_version, far, True) as sock:
+        sock.settimeout(SHORT)
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match="The handshake operation timed out"):
+                sock.do_handshake()
+        assert looks == []
+        near.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ssl.SSLError):
+            sock.do_handshake()
+        assert len(looks) == 1
+
+
 def test_who_waits_for_an_answer_drips_no_longer_than_the_timeout(
     pair: Pair, flavour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
