@@ -222,14 +222,6 @@ def _pair(verify_mode: int, check_hostname: bool) -> tuple[int, bool]:
     return verify_mode, check_hostname
 
 
-class _Compiled(NamedTuple):
-    """A snapshot, and what it was compiled from: the values of ``_Settings``, and more."""
-
-    settings: list[object]
-    changes: int
-    snapshot: SSL.Context
-
-
 class _Identity(NamedTuple):
     """A certificate chain and its key, as load_cert_chain was given them."""
 
@@ -387,8 +379,9 @@ class PinnedContext(_SSLContext):
         self._set_pins(pins)
         self._unlock()
         _contexts.add(self)
-        # By whether it is for pins, and the group of its key share.
-        self._compiled: dict[tuple[bool, str | None], _Compiled] = {}
+        # By whether it is for pins, and the group of its key share; of these settings and changes.
+        self._compiled: dict[tuple[bool, str | None], SSL.Context] = {}
+        self._compiled_from: tuple[list[object], int] = [], 0
         self._taken = Taken()
         self._changes = 0  # of what the base class cannot tell
         self._store = _openssl.Store()
@@ -717,13 +710,21 @@ class PinnedContext(_SSLContext):
         with self._compiling:
             # Other threads may change settings while one is compiling.  What is compiled is what
             # was read here, and is filed under that.
-            settings, changes = [read(self) for read in _READERS], self._changes
+            settings = [read(self) for read in _READERS], self._changes
+            if settings == self._compiled_from:
+                settings = self._compiled_from
+            else:
+                self._compiled.clear()
+                self._compiled_from = settings
+                # What servers took of another offer.
+                self._taken.clear()
+                share = None
             found = self._compiled.get((pinned, share))
-            if found is None or found.settings != settings or found.changes != changes:
-                snapshot = self._compile(_Settings._make(settings), pinned, share)
-                found = _Compiled(settings, changes, snapshot)
-                self._compiled[pinned, share] = found
-            return found.snapshot
+            if found is None:
+                found = self._compile(_Settings._make(settings[0]), pinned, share)
+                if self._compiled_from is settings:  # no signal handler has compiled others
+                    self._compiled[pinned, share] = found
+            return found
 
     def _compile(self, settings: _Settings, pinned: bool, share: str | None) -> SSL.Context:
         snapshot = SSL.Context(_METHODS.get(self.protocol, SSL.TLS_METHOD))
@@ -1142,6 +1143,10 @@ class PinnedContext(_SSLContext):
     def _learn(self, server_hostname: str | None, group: str) -> None:
         """Take note of the group that a server took; the engine calls this."""
         self._taken.learn(server_hostname, group)
+
+    def _forget(self, server_hostname: str | None) -> None:
+        """Take note that there was no handshake; the engine calls this."""
+        self._taken.forget(server_hostname)
 
     def _count(self, *events: str) -> None:
         """Count what is named; the engine calls this."""

@@ -185,7 +185,10 @@ class _Context(Protocol):
         """The pins of this moment."""
 
     def _learn(self, server_hostname: str | None, group: str) -> None:
-        """Take note of the group of a key exchange."""
+        """Take note of the group that a server took, which is who it said."""
+
+    def _forget(self, server_hostname: str | None) -> None:
+        """Take note that there was no handshake."""
 
     def _verification(self) -> tuple[int, bool]:
         """The verify mode, and whether host names are checked."""
@@ -720,14 +723,17 @@ class Engine(abc.ABC):
         """
         deadline: float | None = None
         failure: OSError | None = None
-        waited = self._answer_due and call is not ssl_write
-        if waited:
+        waited = False
+        if self._answer_due and call is not ssl_write:
             # The answer is not there yet, as a rule: OpenSSL would be asked for it in vain.  But if
             # a read has left something behind it is not the network that is to be waited for.  (A
             # round trip of 100 bytes: 6 % less CPU time.)
             if self._drained and not self._closed:
                 deadline = self._wait(ERROR_WANT_READ, None, what, asked=False)
-            self._answer_due = self._drained = False
+                waited = True
+            self._answer_due = False
+        if call is not ssl_write:
+            self._drained = False  # until it is done
         while True:
             with self._lock:
                 bios = self._bios
@@ -843,6 +849,8 @@ class Engine(abc.ABC):
         try:
             self._run(_shake_hands, None, 0, what)
         except OSError as error:
+            if not self.server_side and not isinstance(error, _INCOMPLETE):
+                self._context._forget(self.server_hostname)
             raise self._explain(error) from None
         finally:
             self._raise_callback_error()
@@ -855,7 +863,10 @@ class Engine(abc.ABC):
             # A client resumes nothing but what it has offered: it need not ask.
             offered = self.server_side or self._offered is not None
             events = ["hits"] if offered and _openssl.resumed(self._ssl) else []
-            group = "" if self.server_side else _openssl.group_name(self._ssl)
+            verified = self._pins is not None or self._verification[0] != ssl.CERT_NONE
+            group = ""
+            if verified and not self.server_side:
+                group = _openssl.group_name(self._ssl)
         if group:
             self._context._learn(self.server_hostname, group)
         self._context._count("accept_good" if self.server_side else "connect_good", *events)
@@ -1168,6 +1179,7 @@ class Engine(abc.ABC):
                     self._tell()
             clear_errors()
             _openssl.request_certificate(self._ssl)
+            self._drained = False  # a read has this to send
             self._pins = pins
             if pins is not None:
                 self._requested = True
@@ -1322,8 +1334,8 @@ class Engine(abc.ABC):
                 library="SSL",
                 reason="SHUTDOWN_WHILE_IN_INIT",
             )
-        self._answer_due = False
         with self._writing:
+            self._answer_due = False
             self._run(self._shut_down, None, 0, "read")
         return None
 
@@ -1698,6 +1710,7 @@ class SocketEngine(Engine):
             shut_off: it is still open, but there is no more to come.
         """
         with self._lock:
+            self._uncork()
             self._shut_off = shut_off
             self._closed = True
 

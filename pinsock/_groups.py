@@ -7,10 +7,15 @@ server that does not know hybrids that one is made in vain: a tenth of a handsha
 
 What a server has taken it takes again.  So it is remembered, and the next client sends a share for
 that group and no other; unless it is the one that OpenSSL likes best: then the other costs little.
-All groups are offered as before, in the same order: a server that prefers another one, as it has
-been taught a better since, asks for its share, at the price of a round trip (HelloRetryRequest).
-Nobody else can make it prefer one: the Finished messages are of the offer, too.  After an hour
-nothing is remembered any more; and where the memory was wrong there is no guess for as long.
+All groups are offered as before, in the same order; the Finished messages are of the offer, too.
+
+A server that prefers another group, as it has been taught a better since, or is another one of the
+same name, asks for its share, at the price of a round trip (HelloRetryRequest): so do OpenSSL's, if
+they are told nothing, and Go's.  But a server may also be content with any share.  If it learns of
+hybrids then it is not used to the full until the guess is forgotten.  So that is soon: a minute
+after the group was learned, however often it was used; when a handshake fails; and when the context
+is told something.  Who has not been verified teaches nothing, and where a guess was wrong there is
+none for as long.
 """
 
 from __future__ import annotations
@@ -49,7 +54,7 @@ GROUPS = {
 # What SSL_get0_group_name calls them.
 _CALLED = {name.casefold(): name for name in GROUPS.values()} | {"secp256r1": "prime256v1"}
 
-_LIFETIME = 3600.0  # seconds
+_LIFETIME = 60.0  # seconds; what busy clients save does not depend on it
 _MAX_SERVERS = 4096
 
 
@@ -118,6 +123,15 @@ class Taken:
             return group
         self._servers.pop(host or "", None)
         return None
+
+    def forget(self, host: str | None) -> None:
+        """Guess nothing of a server; the usual shares may fare better."""
+        if host is not None:
+            self._servers.pop(host, None)
+
+    def clear(self) -> None:
+        """Guess nothing of any."""
+        self._servers.clear()
 
     def learn(self, host: str | None, called: str) -> None:
         """Remember the group that a handshake came to use, if there was one.

@@ -137,7 +137,7 @@ def test_a_server_that_takes_another_group_gets_it() -> None:
 @guessing
 def test_each_host_has_its_own_group() -> None:
     """Also such as are connected to in turns."""
-    made = client(None)
+    made = client()
     made.check_hostname = False
     for times in range(3):
         for host, group in (("one.test", X25519), ("two.test", P256)):
@@ -149,7 +149,7 @@ def test_each_host_has_its_own_group() -> None:
 @guessing
 def test_without_a_name_there_is_no_guess() -> None:
     """Who that is may be another each time."""
-    made = client(None)
+    made = client()
     made.check_hostname = False
     for _ in range(2):
         hello, _ = connect(made, server(X25519), None)
@@ -181,6 +181,50 @@ def test_a_server_that_was_refused_teaches_nothing() -> None:
 
 
 @guessing
+def test_a_server_that_was_not_verified_teaches_nothing() -> None:
+    """It may be anybody, with groups that the real one does not like."""
+    made = client(None)
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    connect(made, server(P256))
+    assert made._taken._servers == {}
+    made.verify_mode = ssl.CERT_REQUIRED
+    hello, _ = connect(made, server(X25519))
+    assert set(hello.shares) == {HYBRID, X25519}
+    assert list(made._taken._servers) == [HOST]
+
+
+@guessing
+def test_a_handshake_that_fails_ends_the_guess() -> None:
+    """It may be the guess that it has failed for."""
+    made = client()
+    for _ in range(2):
+        hello, _ = connect(made, server(X25519))
+    assert hello.shares == (X25519,)
+    far = peers.server_context(make_chain(2, pool=3))
+    _, ours = connect(made, far)
+    assert isinstance(ours.record.error, ssl.SSLCertVerificationError)
+    assert made._taken._servers == {}
+    hello, _ = connect(made, server(X25519))
+    assert set(hello.shares) == {HYBRID, X25519}
+
+
+@guessing
+def test_what_a_context_is_told_ends_the_guesses() -> None:
+    """With other settings a group may not be offered any more."""
+    made, far = client(), server(f"{X25519}:secp384r1")
+    for expected in (2, 1):
+        hello, _ = connect(made, far)
+        assert len(hello.shares) == expected
+    made.set_ciphers("DEFAULT:@SECLEVEL=4")  # which is too much for X25519
+    for _ in range(2):
+        hello, _ = connect(made, far)
+        assert hello.shares != (X25519,)
+    made.options |= ssl.OP_NO_TICKET
+    MemoryPeer(made, server_hostname=HOST)
+    assert made._taken._servers == {}
+
+
+@guessing
 def test_a_session_is_resumed_with_the_share_that_was_learned() -> None:
     """Settings are others then, but not those that the session is bound to."""
     made, far = client(), server(X25519)
@@ -192,26 +236,26 @@ def test_a_session_is_resumed_with_the_share_that_was_learned() -> None:
 
 
 @guessing
-def test_a_guess_is_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guess_is_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then all is forgotten, also that there is to be none."""
     now = [1000.0]
     monkeypatch.setattr(_groups, "time", SimpleNamespace(monotonic=lambda: now[-1]))
     taken = Taken()
     assert taken.guess(HOST) is None
     taken.learn(HOST, "x25519")
-    now.append(4599.0)
+    now.append(1059.0)
     assert taken.guess(HOST) == X25519
     taken.learn(HOST, "x25519")  # which makes it no younger
-    now.append(4600.0)
+    now.append(1060.0)
     assert taken.guess(HOST) is None
     taken.learn(HOST, "secp256r1")
     assert taken.guess(HOST) == P256
     taken.learn(HOST, "x25519")
-    now.append(5000.0)
+    now.append(1080.0)
     for called in ("x25519", "secp256r1"):
         assert taken.guess(HOST) is None
         taken.learn(HOST, called)
-    now.append(8200.0)
+    now.append(1120.0)
     assert taken.guess(HOST) is None
     taken.learn(HOST, "x25519")
     assert taken.guess(HOST) == X25519

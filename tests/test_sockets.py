@@ -380,6 +380,100 @@ def test_after_the_goodbye_no_answer_is_waited_for(
     assert len(polls) <= (0 if seen else 1)
 
 
+@pytest.mark.parametrize("pinned", [False, True], ids=["unpinned", "pinned"])
+def test_a_request_for_a_certificate_is_sent_by_the_read(pinned: bool, flavour: str) -> None:
+    """It is OpenSSL that has something to say, before there can be an answer."""
+    tls13 = ssl.TLSVersion.TLSv1_3
+    if flavour == "ssl":
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    else:
+        pins = PinSet({"leaf": PIN}) if pinned else None
+        made = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=pins)
+    peers.fix_version(made, tls13)
+    CHAIN.trust(made)
+    CHAIN.configure(made)
+    made.verify_mode, made.post_handshake_auth = ssl.CERT_REQUIRED, True
+    caller = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    CHAIN.trust(caller)
+    CHAIN.configure(caller)
+    caller.post_handshake_auth = True
+    asked = threading.Event()
+
+    def on_message(_sock: object, direction: str, _version: int, *what: object) -> None:
+        if direction == "read" and what[:2] == (22, 13):  # a CertificateRequest
+            asked.set()
+
+    cast(Any, caller)._msg_callback = on_message
+    near, far = socket.socketpair()
+    shaking = start(made.wrap_socket, near, True)
+    with caller.wrap_socket(far, server_hostname="localhost") as theirs:
+        with shaking.result(TIMEOUT) as ours:
+            ours.settimeout(TIMEOUT)
+            theirs.settimeout(TIMEOUT)
+            theirs.sendall(b"word")
+            assert ours.recv(9) == b"word"
+            ours.sendall(b"who are you?")
+            ours.verify_client_post_handshake()
+            reading = start(ours.recv, 9)
+            assert theirs.recv(99) == b"who are you?"
+            answering = start(theirs.recv, 9)
+            assert asked.wait(TIMEOUT)
+            theirs.sendall(b"it is me")
+            assert reading.result(TIMEOUT) == b"it is me"
+            ours.sendall(b"welcome")
+            assert answering.result(TIMEOUT) == b"welcome"
+            theirs.sendall(b"thank you")
+            assert ours.recv(9) == b"thank you"
+            assert ours.getpeercert()
+
+
+def test_a_goodbye_waits_for_the_writer_and_for_no_answer(pair: Pair, flavour: str) -> None:
+    """The peer may wait for the goodbye itself."""
+    if flavour == "ssl":
+        pytest.skip("it fails if another thread is in the middle of a write")
+    ours, theirs = pair()
+    theirs.sendall(b"word")
+    assert ours.recv(9) == b"word"
+    writing = start(ours.sendall, MUCH)
+    assert theirs.recv(1) == MUCH[:1]  # it has begun, and there is no room for all of it
+    unwrapping = start(ours.unwrap)
+    received = 1
+    while data := theirs.recv(1 << 16):
+        received += len(data)
+    writing.result(TIMEOUT)
+    assert received == len(MUCH)
+    theirs.unwrap()
+    unwrapping.result(TIMEOUT)
+
+
+def test_after_a_read_that_failed_no_answer_is_waited_for(tls_version: ssl.TLSVersion) -> None:
+    """What it has left is in OpenSSL."""
+    made = PinnedContext(pins=PinSet({"leaf": PIN}))
+    peers.fix_version(made, tls_version)
+    CHAIN.trust(made)
+    CHAIN.configure(made)
+    wrong: list[Exception] = []
+
+    def on_message(*_: object) -> None:
+        if wrong:
+            raise wrong.pop()
+
+    made._msg_callback = on_message
+    left, right = tcp_pair()
+    shaking = start(wrap, "ssl", tls_version, right, True, True)
+    with made.wrap_socket(left, server_hostname="localhost") as ours:
+        with shaking.result(TIMEOUT) as theirs:
+            ours.settimeout(TIMEOUT)
+            theirs.sendall(b"word")
+            assert ours.recv(9) == b"word"
+            theirs.sendall(b"0123456789")
+            wrong.append(RuntimeError("of the callback"))
+            with pytest.raises(RuntimeError, match="of the callback"):
+                ours.recv(5)
+            ours.sendall(b"question")
+            assert ours.recv(5) == b"56789"
+
+
 def test_an_answer_to_a_socket_that_does_not_block_is_asked_for_at_once(pair: Pair) -> None:
     """What is there is read, and SSLWantReadError says that there is nothing."""
     ours, theirs = pair()
@@ -499,6 +593,20 @@ def test_the_records_of_a_long_write_are_sent_together(
                 assert seen == {corked}
                 assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == before
                 assert read_all(theirs, size) == MUCH[:size]
+
+
+@cork
+def test_who_gets_a_descriptor_gets_it_uncorked(tls_version: ssl.TLSVersion) -> None:
+    """Also in the middle of a write that has to wait."""
+    left, right = tcp_pair()
+    shaking = start(wrap, "ssl", tls_version, right, True, True)
+    with wrap("pinned", tls_version, left, False, True) as ours:
+        with shaking.result(TIMEOUT):
+            engine = cast(Any, ours)._sslobj
+            engine._cork()
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 1
+            with socket.socket(fileno=ours.detach()) as plain:
+                assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
 
 
 @cork
