@@ -127,6 +127,17 @@ def test_the_chain_judged_is_the_chain_in_use(
     assert not seen.server.data
 
 
+def test_what_openssl_has_against_the_chain_counts_in_the_end(
+    transport: Transport, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain that was accepted event by event, and yet is not right, is refused."""
+    monkeypatch.setattr(_openssl, "verify_result", lambda _pointer: 1)
+    client = pinned_client(pin(CHAIN), tls_version)
+    seen = converse(transport, client, curious_server(CHAIN, tls_version))
+    assert type(seen.client.error) is PinError
+    assert not seen.server.data
+
+
 # Rule 2: in the handshake ------------------------------------------------------------------------
 
 
