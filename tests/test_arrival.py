@@ -23,7 +23,8 @@ from tests.certificates import make_chain
 
 CHAIN = make_chain(2, pool=7)
 CLIENT = make_chain(2, purpose="client", pool=5)
-FLAVOURS = ("ssl", "unpinned", "pinned")
+# With callbacks the greeting is not merely looked at, if it is all there, but moved.
+FLAVOURS = ("ssl", "unpinned", "pinned", "called back")
 TIMEOUT = 10.0
 
 Connected = Callable[[], tuple[socket.socket, socket.socket]]
@@ -40,6 +41,8 @@ def context(request: pytest.FixtureRequest) -> ssl.SSLContext:
     )
     CHAIN.configure(made)
     CLIENT.trust(made)
+    if request.param == "called back":
+        made._msg_callback = lambda *_: None
     return made
 
 

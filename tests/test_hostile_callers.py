@@ -589,6 +589,27 @@ def test_a_snapshot_is_filed_under_what_it_was_compiled_from(
     assert isinstance(ours.record.error, ssl.SSLCertVerificationError)
 
 
+def test_what_was_compiled_of_earlier_settings_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, tls_version: ssl.TLSVersion
+) -> None:
+    """A signal handler that wraps a socket of other settings in the middle of a wrap is served."""
+    context = client(PIN, tls_version)
+    real, made = _openssl.set_modes, []
+
+    def interrupted(snapshot: object) -> None:
+        if not made:
+            made.append(snapshot)
+            context.options |= ssl.OP_NO_TICKET
+            made.append(context._snapshot(pinned=True))
+        real(snapshot)  # type: ignore[arg-type]  # the snapshot
+
+    monkeypatch.setattr(_openssl, "set_modes", interrupted)
+    earlier = context._snapshot(pinned=True)
+    first, inner = made
+    assert earlier is first
+    assert context._snapshot(pinned=True) is inner
+
+
 # Descriptors -------------------------------------------------------------------------------------
 
 
