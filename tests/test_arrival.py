@@ -166,8 +166,9 @@ def test_a_client_that_is_gone_is_an_error_of_the_connection(
         server.do_handshake()
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["looked at", "moved"])
 def test_an_answer_that_does_not_fit_waits_for_room(
-    tls_version: ssl.TLSVersion, tmp_path: Path
+    moved: bool, tls_version: ssl.TLSVersion, tmp_path: Path
 ) -> None:
     """A long chain, a small buffer and a slow reader: nothing of the answer is lost."""
     near, far = socket.socketpair()
@@ -176,6 +177,8 @@ def test_an_answer_that_does_not_fit_waits_for_room(
     long = tmp_path / "long.pem"
     long.write_bytes(CHAIN.sent_pem(appended=[CHAIN.root] * 40))
     context.load_cert_chain(long)
+    if moved:
+        context._msg_callback = lambda *_: None
     client = Client(tls_version)
     with near, accept(context, far) as server:
         server.settimeout(0)
