@@ -251,17 +251,13 @@ def test_the_timeout_is_that_of_the_moment(pair: Pair) -> None:
         assert ours.recv(1) == b"y"
 
 
-@pytest.mark.parametrize("flavour", ["unpinned", "pinned"])  # ssl has a clock of its own
-def test_a_peer_that_drips_does_not_hold_a_call(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The timeout is that of the whole call, however little comes each time."""
-    ours, theirs = pair()
+def drip(theirs: ssl.SSLSocket, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Have a record come byte by byte, one with each wait of ours; the timeouts of the waits."""
     record = iter(b"\x17\x03\x03\x10\x00" + bytes(99))  # has begun, and does not end
     waits: list[float | None] = []
 
     class Dripping:
-        """Stands for the poll object: with each wait there is one byte more."""
+        """Stands for the poll object."""
 
         def __init__(self) -> None:
             self.poll_object = select.poll()
@@ -275,6 +271,16 @@ def test_a_peer_that_drips_does_not_hold_a_call(
     stand_in = SimpleNamespace(poll=Dripping, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
     monkeypatch.setattr(_engine, "select", stand_in)
     monkeypatch.setattr(_engine, "time", Clock())
+    return waits
+
+
+@pytest.mark.parametrize("flavour", ["unpinned", "pinned"])  # ssl has a clock of its own
+def test_a_peer_that_drips_does_not_hold_a_call(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout is that of the whole call, however little comes each time."""
+    ours, theirs = pair()
+    waits = drip(theirs, monkeypatch)
     ours.settimeout(3)
     with pytest.raises(TimeoutError, match="The read operation timed out"):
         ours.recv(1)
@@ -537,21 +543,7 @@ def test_who_waits_for_an_answer_drips_no_longer_than_the_timeout(
     theirs.sendall(b"word")
     assert ours.recv(9) == b"word"
     ours.sendall(b"question")
-    record = iter(b"\x17\x03\x03\x10\x00" + bytes(99))
-    waits: list[float | None] = []
-
-    class Dripping:
-        def __init__(self) -> None:
-            self.register = lambda *_: None
-
-        def poll(self, timeout: float | None) -> bool:
-            waits.append(timeout)
-            socket.socket.send(theirs, bytes([next(record)]))
-            return True
-
-    stand_in = SimpleNamespace(poll=Dripping, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
-    monkeypatch.setattr(_engine, "select", stand_in)
-    monkeypatch.setattr(_engine, "time", Clock())
+    waits = drip(theirs, monkeypatch)
     ours.settimeout(3)
     with pytest.raises(TimeoutError, match="The read operation timed out"):
         ours.recv(1)
