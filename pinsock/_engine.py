@@ -457,6 +457,7 @@ class _BIOs:
         """
         rest = bio_drain(self._into_ssl)
         if rest:
+            rest += self.incoming.read()  # which came later
             try:
                 self.incoming.write(rest)
             except ssl.SSLError:

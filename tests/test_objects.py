@@ -411,6 +411,20 @@ def test_what_comes_behind_the_goodbye_stays_in_order(pair: Pair, begun: int) ->
     assert ours.incoming.read() == clear
 
 
+def test_what_comes_in_pieces_behind_the_goodbye_stays_in_order(pair: Pair) -> None:
+    """Likewise when the first of it was read together with what came before the goodbye."""
+    ours, theirs = pair()
+    theirs.obj.write(b"data")
+    theirs.flush(ours)
+    with pytest.raises(ssl.SSLWantReadError):
+        theirs.obj.unwrap()
+    ours.incoming.write(theirs.outgoing.read() + b"cle")
+    assert ours.obj.read(4) == b"data"
+    ours.incoming.write(b"ar text and more")
+    ours.obj.unwrap()
+    assert ours.incoming.read() == b"clear text and more"
+
+
 def test_what_comes_behind_the_goodbye_stays_readable_also_at_the_end(pair: Pair) -> None:
     """Likewise when the peer has closed the stream behind its clear text."""
     ours, theirs = pair()
