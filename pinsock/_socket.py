@@ -233,13 +233,14 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
     def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
         """Send all of ``data``."""
         # One call does it, where ssl's own loop cuts slices.  Anything unusual is for that.
+        engine = self._sslobj
         if (
-            self._sslobj is not None
+            engine is not None
             and not flags
             and isinstance(data, bytes)
             and 0 < len(data) <= MAX_WRITE
         ):
-            self._sslobj.write(data)
+            engine.write_bytes(data, len(data))
         else:
             self._check_tls()
             super().sendall(data, flags)
@@ -326,7 +327,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         engine = self._sslobj
         if engine is not None and not flags:
             try:
-                return cast(bytes, engine.read(buflen))
+                return engine.read_bytes(buflen)
             except ssl.SSLError as error:
                 # A connection that was cut short, as ssl.SSLSocket.read() takes it.
                 if error.args[0] == ssl.SSL_ERROR_EOF and self.suppress_ragged_eofs:
