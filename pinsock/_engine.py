@@ -55,7 +55,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from errno import EBADF, EPIPE
 from hashlib import new, sha256
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import Literal, NamedTuple, Protocol, TypeVar, cast
 
 from OpenSSL import SSL
 
@@ -66,6 +66,7 @@ from pinsock._errors import (
     PinExpiredError,
     PinMismatchError,
 )
+from pinsock._hello import HelloReader
 from pinsock._openssl import (
     ALERT_REASONS,
     ERROR_SSL,
@@ -98,9 +99,6 @@ from pinsock._pins import FirstUse, Pin, PinMatch, PinSet
 from pinsock._reports import Address, PinReport, Reporter, make_report
 from pinsock._session import Binding, PinnedSession, check_session, name_asked_for
 from pinsock._verdict import CERT_REJECTED, Verdict
-
-if TYPE_CHECKING:
-    from pinsock._hello import HelloReader
 
 __all__ = [
     "CHANNEL_BINDING_TYPES",
@@ -467,13 +465,19 @@ class _BIOs:
                 ) from None
 
 
+def _peek(sock: socket.socket) -> bytes:
+    """What has come in, as far as it may be a ClientHello; it stays where it is."""
+    try:
+        # Does not wait, for all that recv() does with a timeout: that has been done.
+        return socket.socket.recv(sock, _USUAL_HELLO, socket.MSG_PEEK)
+    except OSError:
+        return b""
+
+
 class _Arrival:
     """The beginning of a server's connection on a descriptor: up to the end of the ClientHello.
 
-    The bindings do not tell which cipher suites a client has offered.  So the ClientHello is looked
-    at here.  If it is all there, OpenSSL finds it where it is.  If not, it is read as it comes, and
-    the descriptor is handed to OpenSSL right behind it.  So it is if there are callbacks: one of
-    them may close the socket, and by then OpenSSL must not be able to write.
+    It is read as it comes, and moved to OpenSSL, which is handed the descriptor right behind it.
     """
 
     __slots__ = (
@@ -482,50 +486,20 @@ class _Arrival:
         "_from_ssl",
         "_hello",
         "_into_ssl",
-        "_moves",
         "_records",
-        "_socket",
         "unsent",
     )
 
-    def __init__(
-        self,
-        connection: SSL.Connection,
-        sock: socket.socket,
-        hello: HelloReader,
-        *,
-        callbacks: bool,
-    ) -> None:
+    def __init__(self, connection: SSL.Connection, descriptor: int, hello: HelloReader) -> None:
         self._connection = connection
-        self._socket = None if callbacks else weakref.ref(sock)
-        self._descriptor = sock.fileno()
+        self._descriptor = descriptor
         self._hello = hello
-        # Whether OpenSSL is given what is read here; None before the first look.
-        self._moves: bool | None = None
+        self._records = _Records(functools.partial(os.read, descriptor))
+        self._into_ssl, self._from_ssl = _openssl.use_memory(connection)
         self.unsent = b""
-
-    def _look(self) -> bool:
-        """Whether the ClientHello is there already, and has been looked at."""
-        sock = None if self._socket is None else self._socket()
-        if sock is None:
-            return False
-        try:
-            # Does not wait, for all that recv() does with a timeout: _run has waited already.
-            data = socket.socket.recv(sock, _USUAL_HELLO, socket.MSG_PEEK)
-        except OSError:
-            return False
-        return self._hello.read_whole(data)
-
-    def _begin_moving(self) -> None:
-        self._records = _Records(functools.partial(os.read, self._descriptor))
-        self._into_ssl, self._from_ssl = _openssl.use_memory(self._connection)
 
     def feed(self) -> None:
         """Move what there is of the ClientHello to OpenSSL, the end of the stream too."""
-        if self._moves is None:
-            self._moves = not self._look()
-            if self._moves:
-                self._begin_moving()
         for _ in range(_MAX_READS):
             if self._hello.done:
                 return
@@ -541,8 +515,6 @@ class _Arrival:
 
     def drain(self) -> _Arrival | None:
         """Send what OpenSSL has written; return None when the descriptor is OpenSSL's."""
-        if not self._moves:
-            return None
         self.unsent += bio_drain(self._from_ssl)
         while self.unsent:
             try:
@@ -853,6 +825,7 @@ class Engine(abc.ABC):
         self._begin()
         try:
             deadline = self._await_answer(what) if self._answer_due else None
+            self._meet()
             self._run(_shake_hands, None, 0, what, deadline)
         except OSError as error:
             if not self.server_side and not isinstance(error, _INCOMPLETE):
@@ -881,6 +854,13 @@ class Engine(abc.ABC):
             self._context._reporter.look_ahead(self._peer(), self._pins, matched)
             # What was judged OpenSSL has, too: 5 % of the memory of an idle connection.
             self._judge_by(None)
+
+    @abc.abstractmethod
+    def _meet(self) -> None:
+        """Look at what the client says first, before OpenSSL does, if it does not come by here.
+
+        The bindings do not tell which cipher suites a client has offered.
+        """
 
     def _record(self, first: FirstUse) -> PinSet:
         """Record the key of a peer that was not known, which it has proved to own (rule 8)."""
@@ -1661,7 +1641,7 @@ class Engine(abc.ABC):
 class SocketEngine(Engine):
     """An engine on a socket's file descriptor."""
 
-    __slots__ = ("_corked", "_socket")
+    __slots__ = ("_corked", "_met", "_socket")
 
     def __init__(
         self,
@@ -1674,15 +1654,24 @@ class SocketEngine(Engine):
         self._socket = weakref.ref(sock)
         self._corked = False
         connection = _openssl.connection_on(snapshot, sock.fileno())
-        hello = arrival = None
-        if wrapping.server_side:
-            from pinsock._hello import HelloReader  # clients import this, too
-
-            hello = HelloReader()
-            arrival = _Arrival(connection, sock, hello, callbacks=context._calls_back())
-        super().__init__(connection, context, wrapping, arrival, hello)
+        hello = HelloReader() if wrapping.server_side else None
+        super().__init__(connection, context, wrapping, None, hello)
         # A server waits for the client's first word.
         self._answer_due = self._drained = wrapping.server_side
+        self._met = not wrapping.server_side
+
+    def _meet(self) -> None:
+        if self._met:
+            return
+        with self._lock:
+            self._met = True
+            sock, hello = self._socket(), self._hello
+            if sock is None or hello is None or self._closed:
+                return
+            # A callback may close the socket, and by then OpenSSL must not be able to write to the
+            # descriptor: it is given it later.
+            if self._context._calls_back() or not hello.read_whole(_peek(sock)):
+                self._bios = _Arrival(self._connection, sock.fileno(), hello)
 
     def _address(self) -> Address | None:
         sock = self._socket()
@@ -1809,13 +1798,12 @@ class MemoryEngine(Engine):
         wrapping: Wrapping,
     ) -> None:
         connection = SSL.Connection(snapshot, None)
-        hello = None
-        if wrapping.server_side:
-            from pinsock._hello import HelloReader  # clients import this, too
-
-            hello = HelloReader()
+        hello = HelloReader() if wrapping.server_side else None
         bios = _BIOs(incoming, outgoing, connection, hello)
         super().__init__(connection, context, wrapping, bios, hello)
+
+    def _meet(self) -> None:
+        """Everything comes by here, later."""
 
     def _wait(
         self, code: int, deadline: float | None, what: str, *, asked: bool = True

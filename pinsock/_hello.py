@@ -27,6 +27,8 @@ _MAX_EMPTY = 32
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _RECORD_HEADER, _MESSAGE_HEADER = 5, 4
+# Where the body of a message begins that is the first of the stream.
+_FIRST = _RECORD_HEADER + _MESSAGE_HEADER
 # Extensions (the TLS ExtensionType Values registry).
 _SERVER_NAME, _GROUPS, _SIGNATURE_ALGORITHMS, _ALPN, _VERSIONS = 0, 10, 13, 16, 43
 _HOST_NAME = 0
@@ -161,11 +163,16 @@ class HelloReader:
         done: it has been read, or there is none: no more bytes are wanted.
     """
 
-    __slots__ = ("_body", "_empty", "_fragment", "_message", "_record", "done")
+    __slots__ = ("_begun", "_body", "_empty", "_fragment", "_message", "_record", "done")
 
     def __init__(self) -> None:
         self.done = False
         self._body = b""
+        self._begun = False
+
+    def _begin(self) -> None:
+        """Read it in pieces."""
+        self._begun = True
         self._record = bytearray()  # its header
         self._fragment = 0  # octets of the record that are still to come
         self._empty = 0  # records of nothing, since there was something
@@ -183,14 +190,27 @@ class HelloReader:
             return None  # OpenSSL says what is wrong with it
 
     def read_whole(self, data: bytes) -> bool:
-        """Take the first bytes of the stream, if a ClientHello ends in them; else forget them."""
-        self.feed(data)
-        if not self.done:
-            self.__init__()  # type: ignore[misc]  # nothing but what a new one has
-        return self.done
+        """Take the first bytes of the stream, if a ClientHello in one record begins them.
+
+        Returns:
+            Whether they were taken; as a rule it is so.
+        """
+        if len(data) <= _FIRST or data[0] != _HANDSHAKE or data[_RECORD_HEADER] != _CLIENT_HELLO:
+            return False
+        end = _FIRST + int.from_bytes(data[_RECORD_HEADER + 1 : _FIRST], "big")
+        record = _RECORD_HEADER + (data[3] << 8) + data[4]
+        if end > record or end > len(data):
+            return False
+        self._body = data[_FIRST:end]
+        self.done = True
+        return True
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
+        if not self._begun:
+            if self.read_whole(data):
+                return
+            self._begin()
         position = 0
         while position < len(data) and not self.done:
             if self._fragment:

@@ -245,17 +245,41 @@ def test_what_is_no_hello_is_none(wrong: bytes) -> None:
     assert reader.hello is None
 
 
-@given(st.integers(0, 2000))
-def test_a_hello_is_read_whole_or_not_at_all(size: int) -> None:
+@given(st.data())
+def test_a_hello_is_read_whole_or_not_at_all(data: st.DataObject) -> None:
     """What there was of it is forgotten; it can be read from its beginning then."""
-    hello = records(message(body(extension(10, vector(2, b"\0\x1d" * 200)))), 100)
+    hello = records(message(body(extension(10, vector(2, b"\0\x1d" * 200)))))
+    size = data.draw(st.integers(0, len(hello) - 1))
     reader = HelloReader()
-    if size < len(hello):
-        assert not reader.read_whole(hello[:size])
-        assert reader.hello is None
-    assert reader.read_whole(hello)
+    assert not reader.read_whole(hello[:size])
+    assert not reader.done
+    assert reader.hello is None
+    assert reader.read_whole(hello + data.draw(st.binary(max_size=9)))
+    assert reader.done
     assert reader.hello is not None
     assert reader.hello.groups == (29,) * 200
+
+
+@given(st.binary(max_size=60), st.integers(1, 60))
+def test_what_is_read_whole_is_what_is_read_in_pieces(mess: bytes, cut: int) -> None:
+    """Whatever is sent for a ClientHello: what a look at it finds, a reader of pieces finds too."""
+    for data in (mess, b"\x16\3\1" + mess, b"\x16\3\1\0\x14\1\0\0" + mess):
+        at_once, in_pieces = HelloReader(), HelloReader()
+        if at_once.read_whole(data):
+            for start in range(0, len(data), cut):
+                in_pieces.feed(data[start : start + cut])
+            assert in_pieces.done
+            assert in_pieces._body == at_once._body
+
+
+def test_what_spans_records_is_not_read_whole() -> None:
+    """It is left to the reader of pieces, as is what is no ClientHello."""
+    hello = message(body())
+    for data in (records(hello, 20), b"GET / HTTP/1.0\r\n\r\n", records(b"\2" + hello[1:])):
+        reader = HelloReader()
+        assert not reader.read_whole(data)
+        reader.feed(data)
+        assert reader.done
 
 
 def test_the_smallest_hello() -> None:

@@ -519,7 +519,7 @@ def test_a_server_waits_for_the_client_before_it_looks(
     if flavour == "ssl":
         pytest.skip("it is read, and not looked at")
     looks: list[object] = []
-    monkeypatch.setattr(_engine._Arrival, "_look", lambda self: looks.append(self) or False)
+    monkeypatch.setattr(_engine, "_peek", lambda sock: looks.append(sock) or b"")
     near, far = tcp_pair()
     with near, wrap(flavour, tls_version, far, True) as sock:
         sock.settimeout(SHORT)
