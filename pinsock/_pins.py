@@ -148,11 +148,7 @@ class Pin:
         if not isinstance(text, str):
             raise TypeError(f"a pin text is a str, not {type(text).__name__}")
         text = text.strip()
-        if match := re.fullmatch(_OPENSSL_FORM, text):
-            return cls._parse_openssl(match["algorithm"], match["digest"])
-        if match := re.fullmatch(_HPKP_FORM, text):
-            algorithm = _algorithm(match["algorithm"])
-            return cls("spki", algorithm, _decode_base64(match["digest"], algorithm))
+        # The usual form first: the others are then not even compiled.
         if match := re.fullmatch(_TEXT_FORM, text):
             algorithm = _algorithm(match["algorithm"])
             digest = match["digest"]
@@ -163,6 +159,11 @@ class Pin:
                 raise PinSyntaxError(f"{text!r} has one slash too many; {_SPELLINGS}")
             kind: Kind = "cert" if match["cert"] else "spki"
             return cls(kind, algorithm, _decode_base64(digest[curl:], algorithm))
+        if match := re.fullmatch(_OPENSSL_FORM, text):
+            return cls._parse_openssl(match["algorithm"], match["digest"])
+        if match := re.fullmatch(_HPKP_FORM, text):
+            algorithm = _algorithm(match["algorithm"])
+            return cls("spki", algorithm, _decode_base64(match["digest"], algorithm))
         if match := re.fullmatch(_HEX_FORM, text):
             algorithm = _algorithm(match["algorithm"])
             return cls("spki", algorithm, _decode_hex(match["digest"], algorithm))
