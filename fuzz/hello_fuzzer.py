@@ -16,8 +16,10 @@ def _read(stream: bytes, size: int) -> HelloReader:
     reader = HelloReader()
     for at in range(0, len(stream), size):
         reader.feed(stream[at : at + size])
-        assert len(reader._message) <= MAX_SIZE + _RECORD
-        assert len(reader._record) < 5
+        assert len(reader._body) <= MAX_SIZE
+        if reader._begun:
+            assert len(reader._message) <= MAX_SIZE + _RECORD
+            assert len(reader._record) < 5
         assert reader.hello is None or reader.done
     return reader
 

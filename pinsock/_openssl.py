@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import os
 import re
 import ssl
@@ -202,6 +203,10 @@ def last_errno() -> int:
 _uninitialised: Any = _ffi.new_allocator(should_clear_after_alloc=False)
 
 
+#: A pointer so many bytes into a buffer.
+further: Callable[[Memory, int], Memory] = operator.add
+
+
 def new_buffer(size: int) -> Memory:
     """Memory for ``size`` bytes, not cleared."""
     memory: Memory = _uninitialised("char[]", size)
@@ -227,13 +232,6 @@ class Scratch:
     def __init__(self, size: int) -> None:
         self.memory: Memory = new_buffer(size)
         self.view: bytes = _ffi.buffer(self.memory, size)
-
-
-def further(buffer: Memory, offset: int) -> Memory:
-    """A pointer ``offset`` bytes into a buffer."""
-    pointer: Any = buffer
-    memory: Memory = pointer + offset
-    return memory
 
 
 def borrow(buffer: object, *, writable: bool = False) -> Memory:
@@ -493,22 +491,19 @@ def _der(x509: Any) -> bytes:
     return der
 
 
-class Certificates:
-    """The certificates of one connection, each encoded once: a handshake has two uses for them."""
+class Certificates(dict[X509Pointer, bytes]):
+    """The DER of one connection's certificates, by address.
 
-    __slots__ = ("_encoded",)
+    Each is encoded once, when it is asked for: a handshake has two uses for it.
+    """
 
-    def __init__(self) -> None:
-        self._encoded: dict[object, bytes] = {}
+    __slots__ = ()
 
-    def der(self, x509: X509Pointer) -> bytes:
-        """The DER of a certificate."""
-        der = self._encoded.get(x509)  # by its address
-        if der is None:
-            der = _der(x509)
-            # Held, so that its address will not be another's.
-            _lib.X509_up_ref(x509)
-            self._encoded[_ffi.gc(x509, _lib.X509_free)] = der
+    def __missing__(self, x509: X509Pointer) -> bytes:
+        der = _der(x509)
+        # Held, so that its address will not be another's.
+        _lib.X509_up_ref(x509)
+        self[_ffi.gc(x509, _lib.X509_free)] = der
         return der
 
 
@@ -861,8 +856,9 @@ def _on_verify(ok: int, store: Any) -> int:
             # On failure an error of 0 would be read as success: 1 is X509_V_ERR_UNSPECIFIED.
             error = 0 if ok else _lib.X509_STORE_CTX_get_error(store) or 1
             depth = _lib.X509_STORE_CTX_get_error_depth(store)
-            encode = _der if handler.certificates is None else handler.certificates.der
-            refusal = handler.on_verify(depth, error, encode(x509))
+            encoded = handler.certificates
+            der = _der(x509) if encoded is None else encoded[x509]
+            refusal = handler.on_verify(depth, error, der)
     except BaseException as error:
         _keep(handler, error)
         refusal = CERT_REJECTED
@@ -1178,8 +1174,9 @@ def accepted_chain(pointer: SSLPointer, certificates: Certificates) -> tuple[byt
     """
     if verify_result(pointer) != 0:
         return ()
-    chain = tuple(_stack(_lib.SSL_get0_verified_chain(pointer), certificates.der))
-    return chain if chain and chain[0] == peer_certificate(pointer, certificates.der) else ()
+    encode = certificates.__getitem__
+    chain = tuple(_stack(_lib.SSL_get0_verified_chain(pointer), encode))
+    return chain if chain and chain[0] == peer_certificate(pointer, encode) else ()
 
 
 def unverified_chain(pointer: SSLPointer, *, server_side: bool) -> list[bytes]:
