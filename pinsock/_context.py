@@ -247,10 +247,6 @@ _DEFAULT_VERIFY_FLAGS = (
     else ssl.VerifyFlags(0)
 )
 
-# What a PEM file of authorities may have besides plain certificates: those with settings of what
-# they are trusted for, and revocation lists.
-_MORE_THAN_CERTIFICATES = (b"-----BEGIN TRUSTED CERTIFICATE-----", b"-----BEGIN X509 CRL-----")
-
 _HEADER, _CHANGE_CIPHER_SPEC, _ALERT = 256, 20, 21  # content types; the first is OpenSSL's own
 _ContentType: type[enum.IntEnum] = vars(ssl)["_TLSContentType"]
 _MessageType: type[enum.IntEnum] = vars(ssl)["_TLSMessageType"]
@@ -323,8 +319,10 @@ class _DefaultCertificates:
             if key != self._key:
                 with open(cafile, "rb") as file:
                     data = file.read()
-                more = any(label in data for label in _MORE_THAN_CERTIFICATES)
-                self._certificates = None if more else _openssl.read_pem_certificates(data)
+                certificates = _openssl.read_pem_certificates(data)
+                # Those with settings of what they are trusted for, and revocation lists.
+                more = data.count(b"-----BEGIN ") != len(certificates)
+                self._certificates = None if more else certificates
                 self._key = key
             return self._certificates
 

@@ -45,6 +45,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "BIO_free",
         "BIO_get_mem_data",
         "BIO_new",
+        "BIO_new_mem_buf",
         "BIO_read",
         "BIO_s_mem",
         "BIO_set_mem_eof_return",
@@ -453,9 +454,9 @@ def verification_error(code: int, server_hostname: str | None) -> ssl.SSLCertVer
 
 
 def _bio_of(data: bytes) -> Any:
-    """A memory BIO that holds a copy of ``data``."""
-    bio = _ffi.gc(_lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_free)
-    _lib.BIO_write(bio, data, len(data))
+    """A BIO that reads ``data`` where it is: that has to stay as long as it is read."""
+    bio = _ffi.gc(_check(_lib.BIO_new_mem_buf(data, len(data))), _lib.BIO_free)
+    _lib.BIO_set_mem_eof_return(bio, -1)  # as that of other memory BIOs
     return bio
 
 

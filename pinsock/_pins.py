@@ -55,7 +55,6 @@ _SPELLINGS = (
 )
 
 # Not compiled: that is done at the first use, and costs the programs nothing that have none.
-_TEXT_FORM = r"(?s)(?P<cert>cert-)?(?P<algorithm>[A-Za-z0-9-]+)/(?P<digest>.*)"
 _HPKP_FORM = r'pin-(?P<algorithm>[A-Za-z0-9-]+)="(?P<digest>[^"]*)"'
 # Not the first octet of a digest with colons: a name has a letter beyond F.
 _HEX_FORM = r"(?s)(?P<algorithm>[A-Za-z0-9-]*[G-Zg-z][A-Za-z0-9-]*):(?P<digest>.*)"
@@ -148,16 +147,17 @@ class Pin:
         if not isinstance(text, str):
             raise TypeError(f"a pin text is a str, not {type(text).__name__}")
         text = text.strip()
-        # The usual form first: the others are then not even compiled.
-        if match := re.fullmatch(_TEXT_FORM, text):
-            algorithm = _algorithm(match["algorithm"])
-            digest = match["digest"]
+        # The usual form first, and by hand: the others are then not even compiled.
+        name, slash, digest = text.partition("/")
+        if slash and name.isascii() and name.replace("-", "0").isalnum():
+            cert = name.startswith("cert-") and name != "cert-"
+            algorithm = _algorithm(name[len("cert-") :] if cert else name)
             # curl's second slash, unless that slash is the first of exactly the right number of
             # base64 characters: a digest may begin with one.
             curl = digest.startswith("/") and len(digest) != (ALGORITHMS[algorithm] + 2) // 3 * 4
-            if curl and match["cert"]:
+            if curl and cert:
                 raise PinSyntaxError(f"{text!r} has one slash too many; {_SPELLINGS}")
-            kind: Kind = "cert" if match["cert"] else "spki"
+            kind: Kind = "cert" if cert else "spki"
             return cls(kind, algorithm, _decode_base64(digest[curl:], algorithm))
         if match := re.fullmatch(_OPENSSL_FORM, text):
             return cls._parse_openssl(match["algorithm"], match["digest"])
