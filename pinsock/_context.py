@@ -39,7 +39,7 @@ import stat
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from types import EllipsisType
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, TypeGuard, TypeVar, Union, cast
@@ -288,18 +288,6 @@ class _KeyLogFile:
             os.write(self._descriptor, line + b"\n")
 
 
-class _KeyLog:
-    """Takes the secrets of a context's connections to the file of the moment, if there is one."""
-
-    def __init__(self) -> None:
-        self.file: _KeyLogFile | None = None
-
-    def __call__(self, _connection: SSL.Connection, line: bytes) -> None:
-        file = self.file
-        if file is not None:
-            file.write(line)
-
-
 class _DefaultCertificates:
     """The system's trusted certificates, parsed once in a process and when the file changes."""
 
@@ -395,7 +383,7 @@ class PinnedContext(_SSLContext):
         self._groups: str | None = None
         self._sni_callback: Callable[..., int | None] | None = None
         self._message_callback: Callable[..., object] | None = None
-        self._key_log = _KeyLog()
+        self._key_log: _KeyLogFile | None = None
         self._psk_client: Callable[[str | None], tuple[str | None, bytes]] | None = None
         self._psk_server: Callable[[str | None], bytes] | None = None
         self._psk_hint = b""
@@ -738,9 +726,9 @@ class PinnedContext(_SSLContext):
             _openssl.use_certificate(snapshot, identity.chain, identity.key)
         if self._alpn:
             snapshot.set_alpn_protos(self._alpn)
-            _choose_alpn(snapshot, self._alpn)
+            _openssl.set_protocols_callback(snapshot)
         if settings.keylog_filename is not None:
-            snapshot.set_keylog_callback(self._key_log)
+            _openssl.set_secret_callback(snapshot)
         if self._sni_callback is not None:
             _openssl.set_servername_callback(snapshot)
         if self._message_callback is not None:
@@ -923,6 +911,10 @@ class PinnedContext(_SSLContext):
         if names != self._alpn:
             self._alpn = names
             self._changes += 1
+
+    def _choose_protocol(self, offered: Collection[bytes]) -> bytes | None:
+        """Choose the first of ours that is offered, or go on without; the engine calls this."""
+        return next((name for name in self._alpn if name in offered), None)
 
     def set_ecdh_curve(self, name: str) -> None:
         """Set the curve of the key exchange, as ``ssl.SSLContext`` does."""
@@ -1116,7 +1108,13 @@ class PinnedContext(_SSLContext):
     @keylog_filename.setter
     def keylog_filename(self, filename: str | None) -> None:
         vars(_NativeContext)["keylog_filename"].__set__(self, filename)
-        self._key_log.file = None if filename is None else _KeyLogFile(filename)
+        self._key_log = None if filename is None else _KeyLogFile(filename)
+
+    def _log_secret(self, line: bytes) -> None:
+        """Log a secret, if there is a file; the engine calls this."""
+        file = self._key_log
+        if file is not None:
+            file.write(line)
 
     # Statistics and debugging --------------------------------------------------------------------
 
@@ -1296,17 +1294,6 @@ def _seekable(path: _Path) -> Iterator[_Path]:
 
 
 _Password = Union[str, bytes, bytearray, Callable[[], Union[str, bytes, bytearray]]]
-
-
-def _choose_alpn(snapshot: SSL.Context, protocols: list[bytes]) -> None:
-    """Have a server choose the first of ours that the client offers, or go on without."""
-    ours = tuple(protocols)
-
-    # Without annotations: the type of NO_OVERLAPPING_PROTOCOLS has no public name.
-    def select(_connection, offered):  # type: ignore[no-untyped-def]  # see above
-        return next((name for name in ours if name in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
-
-    snapshot.set_alpn_select_callback(select)
 
 
 def create_default_context(

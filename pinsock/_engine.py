@@ -51,7 +51,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from errno import EBADF, EPIPE
 from hashlib import new, sha256
@@ -206,6 +206,12 @@ class _Context(Protocol):
         self, owner: object, sent: bool, version: int, content_type: int, data: bytes
     ) -> None:
         """Run the user's ``_msg_callback``."""
+
+    def _choose_protocol(self, offered: Collection[bytes]) -> bytes | None:
+        """Choose one of the application protocols that a client offers, if there is one."""
+
+    def _log_secret(self, line: bytes) -> None:
+        """Log a secret, a line of the NSS key log format."""
 
     def _on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Run the user's callback for the identity and key of a client."""
@@ -403,7 +409,7 @@ class _BIOs:
         self,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
-        connection: SSL.Connection,
+        connection: _openssl.Connection,
         hello: HelloReader | None,
     ) -> None:
         self.incoming = incoming
@@ -412,7 +418,7 @@ class _BIOs:
         #: Move one record at a time.
         self.sparing = False
         self._records = _Records(incoming.read)
-        self._into_ssl, self._from_ssl = _openssl.memory_bios(connection)
+        self._into_ssl, self._from_ssl = _openssl.use_memory(connection)
         self._ended = False
 
     def feed(self) -> None:
@@ -490,7 +496,9 @@ class _Arrival:
         "unsent",
     )
 
-    def __init__(self, connection: SSL.Connection, descriptor: int, hello: HelloReader) -> None:
+    def __init__(
+        self, connection: _openssl.Connection, descriptor: int, hello: HelloReader
+    ) -> None:
         self._connection = connection
         self._descriptor = descriptor
         self._hello = hello
@@ -569,7 +577,6 @@ class Engine(abc.ABC):
         "_reports",
         "_requested",
         "_shut_off",
-        "_snapshot",
         "_ssl",
         "_verdict",
         "_verification",
@@ -582,16 +589,13 @@ class Engine(abc.ABC):
 
     def __init__(
         self,
-        connection: SSL.Connection,
+        connection: _openssl.Connection,
         context: _Context,
         wrapping: Wrapping,
         bios: _BIOs | _Arrival | None,
         hello: HelloReader | None,
     ) -> None:
         self._connection = connection
-        # The one switched to.  OpenSSL counts its references to the C half, which has pointers to
-        # callbacks of the Python half; the connection itself keeps that of the first.
-        self._snapshot: SSL.Context | None = None
         self._bios = bios
         self._hello = hello
         self._closed = False
@@ -1401,7 +1405,6 @@ class Engine(abc.ABC):
         snapshot = context._snapshot(pinned=source is not None)
         pins = self._current_pins(context) if self._begun and not self._complete else None
         _openssl.switch_context(self._ssl, snapshot)
-        self._snapshot = snapshot
         self._context = context
         if self._complete:
             return  # judged already, and nothing is verified any more
@@ -1439,6 +1442,14 @@ class Engine(abc.ABC):
     def on_message(self, sent: bool, version: int, content_type: int, data: bytes) -> None:
         """Called with each protocol message, if the context has a use for it."""
         self._context._on_message(self.owner, sent, version, content_type, data)
+
+    def on_protocols(self, offered: Collection[bytes]) -> bytes | None:
+        """Called by servers, with the application protocols that a client offers."""
+        return self._context._choose_protocol(offered)
+
+    def on_secret(self, line: bytes) -> None:
+        """Called with each secret of the handshake, if the context logs them."""
+        self._context._log_secret(line)
 
     def on_psk_client(self, hint: bytes | None) -> tuple[bytes, bytes]:
         """Called by clients of contexts with pre-shared keys."""
@@ -1653,7 +1664,8 @@ class SocketEngine(Engine):
         # Held weakly: the socket holds this engine, and must go when its user lets go of it.
         self._socket = weakref.ref(sock)
         self._corked = False
-        connection = _openssl.connection_on(snapshot, sock.fileno())
+        connection = _openssl.Connection(snapshot)
+        _openssl.use_descriptor(connection, sock.fileno())
         hello = HelloReader() if wrapping.server_side else None
         super().__init__(connection, context, wrapping, None, hello)
         # A server waits for the client's first word.
@@ -1797,7 +1809,7 @@ class MemoryEngine(Engine):
         context: _Context,
         wrapping: Wrapping,
     ) -> None:
-        connection = SSL.Connection(snapshot, None)
+        connection = _openssl.Connection(snapshot)
         hello = HelloReader() if wrapping.server_side else None
         bios = _BIOs(incoming, outgoing, connection, hello)
         super().__init__(connection, context, wrapping, bios, hello)

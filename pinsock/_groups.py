@@ -65,12 +65,13 @@ def _offer(groups: str | None) -> tuple[int, ...]:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     if groups is not None:
         _openssl.set_groups(context, groups)
-    connection = SSL.Connection(context, None)
+    connection = _openssl.Connection(context)
+    _, out = _openssl.use_memory(connection)
     _openssl.set_connect_state(connection._ssl)
     _openssl.ssl_do_handshake(connection._ssl)
     _openssl.clear_errors()
     reader = HelloReader()
-    reader.feed(_openssl.bio_drain(_openssl.memory_bios(connection)[1]))
+    reader.feed(_openssl.bio_drain(out))
     return () if reader.hello is None else reader.hello.groups
 
 

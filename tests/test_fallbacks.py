@@ -185,13 +185,71 @@ def test_what_is_raised_while_a_key_is_asked_for_comes_out(
         shake_hands()
 
 
+@pytest.mark.parametrize("hook", ["_choose_protocol", "_log_secret"])
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError])
+def test_what_is_raised_while_a_server_is_asked_comes_out(
+    hook: str,
+    raised: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """Also these callbacks keep what is raised in them, and then there is no handshake."""
+
+    def raising(self: object, _asked: object) -> None:
+        raise raised("in the callback")
+
+    monkeypatch.setattr(PinnedContext, hook, raising)
+    made = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    CHAIN.configure(made)
+    made.set_alpn_protocols(["h2"])
+    made.keylog_filename = str(tmp_path / "secrets")
+    near = peers.client_context(CHAIN, tls_version)
+    near.set_alpn_protocols(["h2"])
+    client = MemoryPeer(near, server_hostname="localhost")
+    server = MemoryPeer(made, server_side=True)
+
+    def shake_hands() -> None:
+        for _ in range(2):
+            client.step()
+            server.incoming.write(client.outgoing.read())
+            with contextlib.suppress(ssl.SSLWantReadError):
+                server.obj.do_handshake()
+            client.incoming.write(server.outgoing.read())
+
+    with pytest.raises(raised, match="in the callback"):
+        shake_hands()
+    with pytest.raises(PinError, match="without the check"):
+        server.obj.do_handshake()
+
+
+def test_protocols_are_not_chosen_without_a_connection() -> None:
+    """A ClientHello whose connection is unknown is refused."""
+    made = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    CHAIN.configure(made)
+    made.set_alpn_protocols(["h2"])
+    connection = SSL.Connection(made._snapshot(pinned=False), None)
+    connection.set_accept_state()
+    near = peers.client_context(CHAIN)
+    near.set_alpn_protocols(["h2"])
+    client = MemoryPeer(near, server_hostname="localhost")
+    client.step()
+    connection.bio_write(client.outgoing.read())
+    with pytest.raises(SSL.Error):
+        connection.do_handshake()
+    client.incoming.write(connection.bio_read(65536))
+    client.step()
+    assert client.observation.alert == "120"  # no_application_protocol
+
+
 def test_a_key_is_not_asked_for_without_a_connection() -> None:
-    """OpenSSL calls with a connection that is not known: there is no key, and no message."""
+    """OpenSSL calls with a connection that is not known: no key, no message, and no secret."""
     pointer = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)._ssl
     null = _ffi.NULL
     assert _openssl._on_psk_client(pointer, null, null, 0, null, 0) == 0
     assert _openssl._on_psk_server(pointer, null, null, 0) == 0
     assert _openssl._on_message(0, 0, 0, null, 0, pointer, null) is None
+    assert _openssl._on_secret(pointer, null) is None
 
 
 def test_a_callback_that_comes_when_there_is_none_goes_on() -> None:
