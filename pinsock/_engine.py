@@ -1198,7 +1198,7 @@ class Engine(abc.ABC):
         Returns:
             The bytes, or their number; ``b""`` or 0 when the peer has said close_notify.
         """
-        return self.read_bytes(len) if buffer is None else self._read_into(len, buffer)
+        return self.read_bytes(len) if buffer is None else self.read_into(buffer, len)
 
     def read_bytes(self, length: int) -> bytes:
         """Read up to ``length`` bytes; ``b""`` when the peer has said close_notify."""
@@ -1228,14 +1228,18 @@ class Engine(abc.ABC):
     def _read_run(self, length: int) -> bytes:
         scratch = _scratch_for_runs()
         try:
-            return scratch.view[: self._read_many(scratch.memory, min(length, _MAX_RUN))]
+            return scratch.view[: self._read(scratch.memory, min(length, _MAX_RUN))]
         finally:
             _spare_runs.append(scratch)
 
-    def _read_many(self, memory: Memory, size: int) -> int:
+    def _read(self, memory: Memory, size: int) -> int:
         deadline = self._await_answer("read") if self._answer_due else None
         self._drained = False  # until it is done
-        return self._run(self._read_records, memory, size, "read", deadline)
+        if size > _MAX_RECORD:
+            return self._run(self._read_records, memory, size, "read", deadline)
+        done = self._run(ssl_read, memory, size, "read", deadline)
+        self._drained = 0 < done < size
+        return done
 
     def _raise_kept(self) -> None:
         error, self._kept = self._kept, None
@@ -1267,7 +1271,11 @@ class Engine(abc.ABC):
         self._drained = 0 < result < _MAX_RECORD and done < size
         return done
 
-    def _read_into(self, length: int, buffer: object) -> int:
+    def read_into(self, buffer: object, length: int) -> int:
+        """Read up to ``length`` bytes into ``buffer``, or as many as it holds if 0; their number.
+
+        It is 0 when the peer has said close_notify.
+        """
         try:
             memory = borrow(buffer, writable=True)
         except BufferError:
@@ -1285,7 +1293,7 @@ class Engine(abc.ABC):
                 self.do_handshake("read")
             self._raise_kept()
             length = min(length, MAX_WRITE)
-            return self._read_many(memory, length)
+            return self._read(memory, length)
         finally:
             give_back(memory)
 

@@ -1038,8 +1038,8 @@ def set_psk_server_callback(context: SSL.Context, hint: bytes) -> None:
 class Connection(SSL.Connection):
     """A connection without what pyOpenSSL keeps for its own callbacks and sockets.
 
-    No callback of pyOpenSSL's would find it: those of ``SSL.Context`` are not to be used.  (1 % of a
-    handshake, and a quarter of a KiB for each connection.)
+    No callback of pyOpenSSL's would find it: those of ``SSL.Context`` are not to be used.  (1 % of
+    a handshake, and a quarter of a KiB for each connection.)
     """
 
     _socket = None

@@ -745,12 +745,21 @@ def test_what_can_be_read_into(pair: Pair) -> None:
     words = array.array("H", [0, 0])
     assert ours.recv_into(words, 4) == 4
     assert words.tobytes() == bytes(range(18, 22))
+    for nbytes in (0, -1, 99):  # as many as it holds
+        assert ours.recv_into(buffer, nbytes) == 10
+    assert buffer == bytes(range(42, 52))
     assert ours.recv_into(bytearray()) == 0
+    assert cast(Any, ours).recv_into(None, 3) == bytes(range(52, 55))
+    for wrong in (b"bytes", "text", memoryview(bytes(10))):
+        with pytest.raises((TypeError, BufferError)):
+            cast(Any, ours).recv_into(wrong)
+    with pytest.raises(ValueError, match="non-zero flags not allowed in calls to recv_into"):
+        ours.recv_into(buffer, 1, socket.MSG_PEEK)
     assert ours.recv(0) == b""
     with pytest.raises(ValueError, match="size should not be negative"):
         ours.recv(-1)
     buffer += b"!"  # not locked any more
-    assert ours.recv(1000) == bytes(range(22, 100))
+    assert ours.recv(1000) == bytes(range(55, 100))
 
 
 def test_pending_counts_what_has_been_decrypted(pair: Pair) -> None:
