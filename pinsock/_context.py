@@ -95,19 +95,19 @@ def _native_setting(name: str) -> property:
     return property(ours.fget, vars(_NativeContext)[name].__set__, None, ours.__doc__)
 
 
-def _is_ascii_name(hostname: str | bytes | None) -> TypeGuard[str]:
+def _is_ascii_name(hostname: str | bytes) -> TypeGuard[str]:
     if not isinstance(hostname, str) or not hostname.isascii():
         return False
     *labels, last = hostname.split(".")
     return len(last) < 64 and all(0 < len(label) < 64 for label in labels)
 
 
-def _encode(hostname: str | bytes | None) -> str | None:
+def _encode(hostname: str | bytes) -> str:
     """What ssl makes of a ``server_hostname``: its A-labels."""
-    encode: Callable[..., str | None] = vars(_SSLContext)["_encode_hostname"]
+    encode: Callable[..., str] = vars(_SSLContext)["_encode_hostname"]
     # An ASCII name stays as it is.  The codec takes a millisecond to import.
     encoded = hostname if _is_ascii_name(hostname) else encode(None, hostname)
-    if encoded is not None and "\0" in encoded:
+    if "\0" in encoded:
         # In the words of _ssl.c's argument parser.
         raise TypeError("argument must be encoded string without null bytes, not str")
     return encoded
@@ -616,6 +616,8 @@ class PinnedContext(_SSLContext):
             )
 
     def _encode_hostname(self, hostname: str | bytes | None) -> str | None:
+        if hostname is None:
+            return None
         # What a program connects to, it connects to again.
         return _encoded(hostname) if type(hostname) is str else _encode(hostname)
 
