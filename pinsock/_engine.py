@@ -74,11 +74,12 @@ from pinsock._openssl import (
     ERROR_WANT_READ,
     ERROR_WANT_WRITE,
     ERROR_ZERO_RETURN,
+    NULL,
     Memory,
     Scratch,
     SSLPointer,
     bio_drain,
-    bio_pending,
+    bio_mem_data,
     bio_read,
     bio_write,
     borrow,
@@ -443,7 +444,7 @@ class _BIOs:
     def drain(self) -> _BIOs:
         """Move what OpenSSL has written to the caller."""
         bio = self._from_ssl
-        left = bio_pending(bio)
+        left = bio_mem_data(bio, NULL)  # the number of bytes in it
         if left:
             scratch = _scratch_for_runs()
             while left > 0 and (size := bio_read(bio, scratch.memory, _ROOM)) > 0:

@@ -177,8 +177,11 @@ ssl_shutdown: Callable[[SSLPointer], int] = _lib.SSL_shutdown
 ssl_pending: Callable[[SSLPointer], int] = _lib.SSL_pending
 ssl_get_error: Callable[[SSLPointer, int], int] = _lib.SSL_get_error
 clear_errors: Callable[[], None] = _lib.ERR_clear_error
+bio_mem_data: Callable[[BIOPointer, object], int] = _lib.BIO_get_mem_data
 bio_write: Callable[[BIOPointer, bytes, int], int] = _lib.BIO_write
 bio_read: Callable[[BIOPointer, Memory, int], int] = _lib.BIO_read
+
+NULL: object = _ffi.NULL
 
 ERROR_SSL: int = _lib.SSL_ERROR_SSL
 ERROR_SYSCALL: int = _lib.SSL_ERROR_SYSCALL
@@ -417,9 +420,12 @@ def translate(code: int, result: int, errno: int) -> OSError:
         result: what the failed call returned.
         errno: the C ``errno`` right behind the failed call.
     """
-    if code in _INCOMPLETE:
-        cls, message = _INCOMPLETE[code]
-        return make_error(cls, code, message)
+    incomplete = _INCOMPLETE.get(code)
+    if incomplete is not None:
+        # Not by make_error: it is what half of asyncio's reads come to.
+        error = incomplete[0](code, incomplete[1])
+        error.library = error.reason = None  # type: ignore[assignment]  # as in make_error
+        return error
     queued = _last_error()
     if code == ERROR_SYSCALL and not queued:
         if result < 0 and errno:
@@ -1071,15 +1077,9 @@ def pointer_of(connection: Connection, handler: Handler) -> SSLPointer:
     return pointer
 
 
-def bio_pending(bio: BIOPointer) -> int:
-    """The number of bytes in a memory BIO."""
-    size: int = _lib.BIO_get_mem_data(bio, _ffi.NULL)
-    return size
-
-
 def bio_drain(bio: BIOPointer) -> bytes:
     """Everything in a memory BIO, which is empty then."""
-    size = bio_pending(bio)
+    size = bio_mem_data(bio, NULL)
     if size <= 0:
         return b""
     buffer = new_buffer(size)
