@@ -12,7 +12,7 @@ What is overridden, and why:
 * ``context``: a context that knows of no pins takes over nothing, not even before ``connect``.
 * ``accept``: the pins of a listening socket are those of the sockets it accepts.
 * ``_real_close`` and others: tell the engine that the descriptor's number is no longer ours.
-* ``send``, ``recv`` and their kin: never clear text, unless TLS was ended by ``unwrap``.
+* Clear text: never, unless TLS was ended by ``unwrap`` (``_ClearText``).
 * ``__new__``: takes over the pins that ``wrap_socket(..., pins=...)`` was given.  ``ssl`` makes the
   instance itself, deep inside ``_create``, and hands nothing of ours through.
 """
@@ -26,7 +26,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pinsock._engine import (
     CHANNEL_BINDING_TYPES,
@@ -39,6 +39,8 @@ from pinsock._engine import (
 from pinsock._pins import PinMatch
 
 if TYPE_CHECKING:
+    from socket import _SendableFile
+
     from _typeshed import ReadableBuffer, WriteableBuffer
     from typing_extensions import Self
 
@@ -156,25 +158,63 @@ class PinnedObject(_Pinned, ssl.SSLObject):
         return self._engine().get_channel_binding(cb_type)
 
 
+# What recv_into() takes for None.  Old Pythons count the items of a buffer, and not its bytes.
+_usual_size: Callable[[Any], int] = (
+    len if "memoryview" not in ssl.SSLSocket.recv_into.__code__.co_names else lambda _buffer: 0
+)
 # What _create() takes for "not connected yet", and goes on.
 _NOT_CONNECTED = (errno.ENOTCONN, errno.EINVAL)
 
-_Method = TypeVar("_Method", bound=Callable[..., object])
+
+class _ClearText(socket.socket):
+    """The clear text that ``ssl.SSLSocket`` falls back to, where it has no engine (any more).
+
+    That is so after a handshake that failed inside ``connect()``, after ``shutdown()``, if the
+    connection was made behind its back, and before there is one.  This class comes behind
+    ``ssl.SSLSocket``: its ``super()`` is here, whatever another thread has done in the meantime.
+    """
+
+    __slots__ = ()
+
+    #: Refuses clear text, to be sent or to be received, where it is not wanted.
+    _check_clear: Callable[[bool], None]
+
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
+        self._check_clear(True)
+        return super().send(data, flags)
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
+        self._check_clear(True)
+        super().sendall(data, flags)
+
+    def sendto(self, data: ReadableBuffer, *arguments: Any) -> int:
+        self._check_clear(True)
+        return super().sendto(data, *arguments)
+
+    def sendfile(self, file: _SendableFile, offset: int = 0, count: int | None = None) -> int:
+        self._check_clear(True)
+        return super().sendfile(file, offset, count)
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        self._check_clear(False)
+        return super().recv(bufsize, flags)
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        self._check_clear(False)
+        return super().recv_into(buffer, nbytes, flags)
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        self._check_clear(False)
+        return super().recvfrom(bufsize, flags)
+
+    def recvfrom_into(
+        self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0
+    ) -> tuple[int, Any]:
+        self._check_clear(False)
+        return super().recvfrom_into(buffer, nbytes, flags)
 
 
-def _with_tls(method: _Method) -> _Method:
-    """A method of ``ssl.SSLSocket`` that falls back to clear text after ``unwrap`` alone."""
-
-    @functools.wraps(method)
-    def wrapper(self: PinnedSocket, *args: object, **kwargs: object) -> object:
-        if self._sslobj is None:
-            self._check_tls()
-        return method(self, *args, **kwargs)
-
-    return cast(_Method, wrapper)
-
-
-class PinnedSocket(_Pinned, ssl.SSLSocket):
+class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
     """An ``ssl.SSLSocket`` whose peer is pinned; made by :meth:`PinnedContext.wrap_socket`."""
 
     _sslobj: SocketEngine | None = None
@@ -243,7 +283,6 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         ):
             engine.write_bytes(data, len(data))
         else:
-            self._check_tls()
             super().sendall(data, flags)
 
     def settimeout(self, value: float | None) -> None:
@@ -309,18 +348,16 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         self._end_tls()
         super()._real_close()  # type: ignore[misc]  # typeshed does not list it
 
-    # Without an engine ssl.py sends and receives clear text: after a handshake that failed inside
-    # connect(), after shutdown(), and if the connection was made behind its back.  Here only
-    # unwrap() leads to clear text.
-
-    def _check_tls(self) -> None:
+    def _check_clear(self, sending: bool) -> None:
         # _create() looks for bytes that came before TLS, and has not set _connected by then.
-        if self._unwrapped or self._sslobj is not None or "_connected" not in self.__dict__:
+        if self._unwrapped or "_connected" not in self.__dict__ or self.fileno() < 0:
             return
-        try:
-            self.getpeername()
-        except OSError:
-            return  # there is nobody to talk to, which the base class says in its own words
+        if sending and self._tls is None:
+            try:
+                self.getpeername()
+            except OSError:
+                return  # there is nobody to send to, which the base class says in its own words
+        # What is received may also come from a peer that TCP has forgotten by now.
         raise OSError(errno.ENOTCONN, "TLS has ended, or has not begun: no clear text without it")
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
@@ -334,8 +371,6 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
                 if error.args[0] == ssl.SSL_ERROR_EOF and self.suppress_ragged_eofs:
                     return b""
                 raise
-        if engine is None:
-            self._check_tls()
         try:
             return super().recv(buflen, flags)
         except OSError as error:
@@ -351,10 +386,9 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         """Receive up to ``nbytes`` bytes into ``buffer``, as many as it holds if None or 0."""
         engine = self._sslobj
         if engine is None or flags or buffer is None:
-            self._check_tls()
             return super().recv_into(buffer, nbytes, flags)
         try:
-            return engine.read_into(buffer, nbytes or 0)
+            return engine.read_into(buffer, _usual_size(buffer) if nbytes is None else nbytes)
         except ssl.SSLError as error:
             if error.args[0] == ssl.SSL_ERROR_EOF and self.suppress_ragged_eofs:
                 return 0
@@ -365,10 +399,4 @@ class PinnedSocket(_Pinned, ssl.SSLSocket):
         engine = self._sslobj
         if engine is not None and not flags:
             return engine.write(data)
-        self._check_tls()
         return super().send(data, flags)
-
-    sendto = _with_tls(ssl.SSLSocket.sendto)
-    sendfile = _with_tls(ssl.SSLSocket.sendfile)
-    recvfrom = _with_tls(ssl.SSLSocket.recvfrom)
-    recvfrom_into = _with_tls(ssl.SSLSocket.recvfrom_into)

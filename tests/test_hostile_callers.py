@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import select
 import socket
 import ssl
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -119,6 +122,61 @@ def test_after_shutdown_there_is_no_clear_text(tls_version: ssl.TLSVersion, use:
             sock.shutdown(socket.SHUT_RD)
             with pytest.raises(OSError, match="no clear text"):
                 USES[use](sock)
+        assert not server.observation().data
+
+
+@pytest.mark.parametrize("use", range(len(USES)))
+def test_what_a_forgotten_peer_has_said_is_no_clear_text(use: int) -> None:
+    """After a reset TCP knows no peer any more, and still has what it said before."""
+    received = threading.Event()
+
+    def impostor(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.0 200 clear text of the impostor\r\n" * 9)
+        received.wait(TIMEOUT)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+
+    with listening() as listener, socket.socket() as plain:
+        plain.settimeout(TIMEOUT)
+        thread = threading.Thread(target=impostor, args=(listener,))
+        thread.start()
+        context = PinnedContext(pins=WRONG)
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            with pytest.raises(ssl.SSLError):
+                sock.connect(listener.getsockname())
+            received.set()
+            thread.join()
+            poll = select.poll()
+            poll.register(sock, 0)
+            assert poll.poll(TIMEOUT * 1000)  # of the reset
+            with pytest.raises(OSError, match="no clear text"):
+                USES[use](sock)
+
+
+_OF_THE_BASE_CLASS: dict[str, tuple[object, ...]] = {
+    "send": (b"SECRET",),
+    "sendall": (bytearray(b"SECRET"),),
+    "sendto": (b"SECRET", ("127.0.0.1", 9)),
+    "recv": (9,),
+    "recv_into": (bytearray(9),),
+    "recvfrom": (9,),
+    "recvfrom_into": (bytearray(9),),
+}
+
+
+@pytest.mark.parametrize("name", _OF_THE_BASE_CLASS)
+def test_there_is_no_way_to_clear_text_behind_the_check(
+    name: str, tls_version: ssl.TLSVersion
+) -> None:
+    """TLS that ends in another thread, after ours has looked: ssl.py looks again."""
+    context = client(PIN, tls_version)
+    with StdlibServer(CHAIN, tls_version) as server, server.connect() as plain:
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            sock.shutdown(socket.SHUT_RD)
+            with pytest.raises(OSError, match="no clear text"):
+                getattr(ssl.SSLSocket, name)(sock, *_OF_THE_BASE_CLASS[name])
         assert not server.observation().data
 
 
