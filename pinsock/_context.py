@@ -283,7 +283,7 @@ class _KeyLogFile:
         weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, line: bytes) -> None:
-        # A disk that is full is no reason to refuse a connection, nor is it with ssl.
+        # A disk that is full is no reason to refuse a connection.
         with contextlib.suppress(OSError):
             os.write(self._descriptor, line + b"\n")
 
@@ -1132,11 +1132,6 @@ class PinnedContext(_SSLContext):
     def _verification(self) -> tuple[int, bool]:
         """What connections that are made now verify; the engine calls this."""
         return _pair(_verify_mode_of(self), _check_hostname_of(self))
-
-    def _calls_back(self) -> bool:
-        """Whether functions of the user's are called in a handshake; the engine calls this."""
-        callbacks = self._sni_callback, self._message_callback, self._psk_client, self._psk_server
-        return callbacks != (None, None, None, None)
 
     def _learn(self, server_hostname: str | None, group: str) -> None:
         """Take note of the group that a server took; the engine calls this."""

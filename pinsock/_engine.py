@@ -43,6 +43,7 @@ import abc
 import contextlib
 import functools
 import ipaddress
+import operator
 import os
 import select
 import socket
@@ -159,7 +160,6 @@ def _scratch_for_runs() -> Scratch:
         return Scratch(_ROOM)
 
 
-
 # The numbers that _ssl.c's Certificate.public_bytes() takes.
 _PEM, _DER = 1, 2
 
@@ -193,9 +193,6 @@ class _Context(Protocol):
 
     def _verification(self) -> tuple[int, bool]:
         """The verify mode, and whether host names are checked."""
-
-    def _calls_back(self) -> bool:
-        """Whether functions of the user's are called in the middle of a handshake."""
 
     def _count(self, *events: str) -> None:
         """Count what is named, for ``session_stats``."""
@@ -474,11 +471,10 @@ class _BIOs:
 
 def _peek(sock: socket.socket) -> bytes:
     """What has come in, as far as it may be a ClientHello; it stays where it is."""
-    try:
-        # Does not wait, for all that recv() does with a timeout: that has been done.
-        return socket.socket.recv(sock, _USUAL_HELLO, socket.MSG_PEEK)
-    except OSError:
-        return b""
+    # recv() would wait, with the connection locked: if there is a timeout.
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return socket.socket.recv(sock, _USUAL_HELLO, socket.MSG_PEEK) if poll.poll(0) else b""
 
 
 class _Arrival:
@@ -548,7 +544,7 @@ class Engine(abc.ABC):
         connection: the pyOpenSSL connection to drive.
         context: the context that made it.
         wrapping: what ``wrap_socket`` or ``wrap_bio`` was given.
-        bios: what to move bytes between, as long as it is not OpenSSL that uses a descriptor.
+        bios: what to move bytes between, if it is not OpenSSL that uses a descriptor.
         hello: what a client offers a server.
     """
 
@@ -556,6 +552,7 @@ class Engine(abc.ABC):
         "__weakref__",
         "_alerted",
         "_answer_due",
+        "_asked",
         "_begun",
         "_bios",
         "_calling",
@@ -593,11 +590,11 @@ class Engine(abc.ABC):
         connection: _openssl.Connection,
         context: _Context,
         wrapping: Wrapping,
-        bios: _BIOs | _Arrival | None,
+        bios: _BIOs | None,
         hello: HelloReader | None,
     ) -> None:
         self._connection = connection
-        self._bios = bios
+        self._bios: _BIOs | _Arrival | None = bios
         self._hello = hello
         self._closed = False
         self._shut_off = False
@@ -610,7 +607,9 @@ class Engine(abc.ABC):
         self._override = wrapping.override
         self.server_side = wrapping.server_side
         self.server_hostname = wrapping.server_hostname
-        self._owner = None if wrapping.owner is None else weakref.ref(wrapping.owner)
+        self._owner: weakref.ref[object] | None = None
+        if wrapping.owner is not None:
+            self._owner = weakref.ref(wrapping.owner)
         self.unlock()
         self._begun = False
         self._complete = False
@@ -632,9 +631,12 @@ class Engine(abc.ABC):
         self.certificates: _openssl.Certificates | None = None
         # What a read has found behind the bytes that it returned.
         self._kept: OSError | None = None
-        # The last read has left nothing behind; and something was written that may be answered.
+        # The last read has left nothing in OpenSSL, or there was none; and something was written
+        # that may be answered.
         self._drained = False
         self._answer_due = False
+        # There was a request for a certificate: reads may have something to send first.
+        self._asked = False
         # Of this moment: what a session stands for, whatever the context is told afterwards.
         self._verification = context._verification()
         if self.server_side:
@@ -766,7 +768,7 @@ class Engine(abc.ABC):
         trip of 100 bytes: 6 % less CPU time.)
         """
         deadline: float | None = None
-        if self._drained and not self._closed:
+        if self._drained and not self._asked and not self._closed:
             deadline = self._wait(ERROR_WANT_READ, None, what, asked=False)
             if self._closed:
                 raise self._interrupted(what)
@@ -830,7 +832,7 @@ class Engine(abc.ABC):
         self._begin()
         try:
             deadline = self._await_answer(what) if self._answer_due else None
-            self._meet()
+            self._look_at_hello()
             self._run(_shake_hands, None, 0, what, deadline)
         except OSError as error:
             if not self.server_side and not isinstance(error, _INCOMPLETE):
@@ -860,9 +862,8 @@ class Engine(abc.ABC):
             # What was judged OpenSSL has, too: 5 % of the memory of an idle connection.
             self._judge_by(None)
 
-    @abc.abstractmethod
-    def _meet(self) -> None:
-        """Look at what the client says first, before OpenSSL does, if it does not come by here.
+    def _look_at_hello(self) -> None:  # noqa: B027  # not abstract: BIOs are fed
+        """Look at what a client says first, before OpenSSL reads it from a descriptor.
 
         The bindings do not tell which cipher suites a client has offered.
         """
@@ -1170,7 +1171,7 @@ class Engine(abc.ABC):
                     self._tell()
             clear_errors()
             _openssl.request_certificate(self._ssl)
-            self._drained = False  # a read has this to send
+            self._asked = True
             self._pins = pins
             if pins is not None:
                 self._requested = True
@@ -1203,6 +1204,8 @@ class Engine(abc.ABC):
 
     def read_bytes(self, length: int) -> bytes:
         """Read up to ``length`` bytes; ``b""`` when the peer has said close_notify."""
+        if type(length) is not int:
+            length = operator.index(length)
         if length <= 0:
             if length < 0:
                 raise ValueError("size should not be negative")
@@ -1264,7 +1267,6 @@ class Engine(abc.ABC):
             if result <= 0:
                 errno = last_errno()
                 code = ssl_get_error(pointer, result)
-                self._drained = code == ERROR_WANT_READ
                 if code not in _PASSING:
                     self._kept = self._failure(code, result, errno)
                 return done
@@ -1286,6 +1288,7 @@ class Engine(abc.ABC):
             ) from None
         try:
             size = size_of(memory)
+            length = operator.index(length)
             if not 0 < length <= size:
                 length = size
             if length == 0:
@@ -1300,8 +1303,9 @@ class Engine(abc.ABC):
 
     def write(self, data: object) -> int:
         """Write ``data``, all of it up to 1 GiB, and return the number of bytes written."""
-        if isinstance(data, bytes):
-            return self.write_bytes(data, len(data))  # cffi takes bytes as they are
+        # cffi takes bytes as they are; and a subclass may say that they are more.
+        if type(data) is bytes:
+            return self.write_bytes(data, len(data))
         memory = borrow(data)
         try:
             return self.write_bytes(memory, size_of(memory))
@@ -1658,10 +1662,29 @@ class Engine(abc.ABC):
             return _openssl.export_keying_material(self._ssl, label, length, context)
 
 
+class _SocketReference(weakref.ref[socket.socket]):
+    """A reference to an engine's socket.
+
+    Attributes:
+        key: the engine's ``SSL *``.
+    """
+
+    __slots__ = ("key",)
+
+    key: SSLPointer
+
+
+def _forget_descriptor(reference: weakref.ref[socket.socket]) -> None:
+    """Called when a socket is gone that nobody has closed, and its descriptor with it."""
+    engine = _openssl.handler_of(cast(_SocketReference, reference).key)
+    if isinstance(engine, SocketEngine):
+        engine.lose_descriptor()
+
+
 class SocketEngine(Engine):
     """An engine on a socket's file descriptor."""
 
-    __slots__ = ("_corked", "_met", "_socket")
+    __slots__ = ("_corked", "_looked", "_socket")
 
     def __init__(
         self,
@@ -1670,29 +1693,31 @@ class SocketEngine(Engine):
         context: _Context,
         wrapping: Wrapping,
     ) -> None:
-        # Held weakly: the socket holds this engine, and must go when its user lets go of it.
-        self._socket = weakref.ref(sock)
         self._corked = False
         connection = _openssl.Connection(snapshot)
         _openssl.use_descriptor(connection, sock.fileno())
         hello = HelloReader() if wrapping.server_side else None
         super().__init__(connection, context, wrapping, None, hello)
+        # Held weakly: the socket holds this engine, and must go when its user lets go of it.
+        self._socket = _SocketReference(sock, _forget_descriptor)
+        self._socket.key = self._ssl
+        if wrapping.owner is sock:
+            self._owner = cast("weakref.ref[object]", self._socket)
         # A server waits for the client's first word.
         self._answer_due = self._drained = wrapping.server_side
-        self._met = not wrapping.server_side
+        self._looked = False
 
-    def _meet(self) -> None:
-        if self._met:
+    def _look_at_hello(self) -> None:
+        hello = self._hello
+        if hello is None or self._looked:
             return
         with self._lock:
-            self._met = True
-            sock, hello = self._socket(), self._hello
-            if sock is None or hello is None or self._closed:
+            sock = self._socket()
+            if sock is None or self._closed:
                 return
-            # A callback may close the socket, and by then OpenSSL must not be able to write to the
-            # descriptor: it is given it later.
-            if self._context._calls_back() or not hello.read_whole(_peek(sock)):
+            if not hello.read_whole(_peek(sock)):
                 self._bios = _Arrival(self._connection, sock.fileno(), hello)
+            self._looked = True
 
     def _address(self) -> Address | None:
         sock = self._socket()
@@ -1737,6 +1762,14 @@ class SocketEngine(Engine):
             self._uncork()
             self._shut_off = shut_off
             self._closed = True
+            if self._calling:
+                # By a callback, or a signal handler that interrupts one.  OpenSSL goes on when it
+                # returns, with an alert for instance: into the void.
+                _openssl.use_memory(self._connection)
+
+    def lose_descriptor(self) -> None:
+        """As ``close``, from a garbage collection: that waits for nobody."""
+        self._closed = True
 
     def _wait(
         self, code: int, deadline: float | None, what: str, *, asked: bool = True
@@ -1822,9 +1855,6 @@ class MemoryEngine(Engine):
         hello = HelloReader() if wrapping.server_side else None
         bios = _BIOs(incoming, outgoing, connection, hello)
         super().__init__(connection, context, wrapping, bios, hello)
-
-    def _meet(self) -> None:
-        """Everything comes by here, later."""
 
     def _wait(
         self, code: int, deadline: float | None, what: str, *, asked: bool = True

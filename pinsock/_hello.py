@@ -207,6 +207,8 @@ class HelloReader:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
+        if self.done:
+            return
         if not self._begun:
             if self.read_whole(data):
                 return

@@ -50,9 +50,11 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "BIO_s_mem",
         "BIO_set_mem_eof_return",
         "BIO_write",
+        "DH_free",
         "ERR_clear_error",
         "ERR_get_error",
         "ERR_reason_error_string",
+        "EVP_PKEY_free",
         "EVP_PKEY_id",
         "OBJ_nid2ln",
         "OBJ_txt2nid",
@@ -65,6 +67,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "SSL_CIPHER_get_version",
         "SSL_CTX_clear_mode",
         "SSL_CTX_get0_param",
+        "SSL_CTX_get_options",
         "SSL_CTX_set1_sigalgs_list",
         "SSL_CTX_set_alpn_select_cb",
         "SSL_CTX_set_cert_store",
@@ -84,8 +87,11 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "SSL_CTX_use_PrivateKey",
         "SSL_CTX_use_certificate_chain_file",
         "SSL_CTX_use_psk_identity_hint",
+        "SSL_SESSION_free",
+        "SSL_TLSEXT_ERR_NOACK",
         "SSL_do_handshake",
         "SSL_export_keying_material",
+        "SSL_free",
         "SSL_get0_group_name",
         "SSL_get0_param",
         "SSL_get0_verified_chain",
@@ -122,6 +128,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "X509_STORE_CTX_get_ex_data",
         "X509_STORE_CTX_set_error",
         "X509_STORE_add_cert",
+        "X509_STORE_free",
         "X509_STORE_load_locations",
         "X509_STORE_new",
         "X509_STORE_up_ref",
@@ -129,6 +136,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "X509_VERIFY_PARAM_set1_ip",
         "X509_VERIFY_PARAM_set_flags",
         "X509_VERIFY_PARAM_set_hostflags",
+        "X509_free",
         "X509_up_ref",
         "X509_verify_cert_error_string",
         "d2i_SSL_SESSION",
@@ -462,11 +470,16 @@ def verification_error(code: int, server_hostname: str | None) -> ssl.SSLCertVer
 # X.509 -------------------------------------------------------------------------------------------
 
 
+def _free_bio_of(_memory: object, bio: Any) -> None:
+    _lib.BIO_free(bio)  # the memory has been held as long
+
+
 def _bio_of(data: bytes) -> Any:
-    """A BIO that reads ``data`` where it is: that has to stay as long as it is read."""
-    bio = _ffi.gc(_check(_lib.BIO_new_mem_buf(data, len(data))), _lib.BIO_free)
+    """A BIO that reads ``data`` where it is."""
+    memory = _ffi.from_buffer(data)
+    bio = _check(_lib.BIO_new_mem_buf(memory, len(data)))
     _lib.BIO_set_mem_eof_return(bio, -1)  # as that of other memory BIOs
-    return bio
+    return _ffi.gc(bio, functools.partial(_free_bio_of, memory))
 
 
 class _Encoder:
@@ -629,7 +642,7 @@ def _raw(context: SSL.Context) -> Any:
 def set_modes(context: SSL.Context) -> None:
     """Whole writes (see ``_engine``), and no buffers for idle connections, as ``ssl`` has it."""
     _lib.SSL_CTX_clear_mode(_raw(context), _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _lib.SSL_MODE_AUTO_RETRY)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
 
 
 def set_versions(context: SSL.Context, minimum: int, maximum: int) -> None:
@@ -842,22 +855,23 @@ def _keep(handler: Handler | None, error: BaseException) -> None:
 _SSL_OF_STORE: int = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
 
 
-def _handler(pointer: Any) -> Handler | None:
+def handler_of(pointer: SSLPointer) -> Handler | None:
+    """The connection that has an ``SSL *``, if there is one."""
     reference = _handlers.get(pointer)
     return None if reference is None else reference()
 
 
-def _handler_of(store: Any) -> Handler | None:
-    return _handler(_lib.X509_STORE_CTX_get_ex_data(store, _SSL_OF_STORE))
+def _handler_of_store(store: Any) -> Handler | None:
+    return handler_of(_lib.X509_STORE_CTX_get_ex_data(store, _SSL_OF_STORE))
 
 
 def _escaped(_kind: object, error: BaseException, traceback: Any) -> None:
     """Keep what was raised outside the ``try`` of a callback: signals come in at any bytecode."""
     arguments = traceback.tb_frame.f_locals
     if "store" in arguments:
-        _keep(_handler_of(arguments["store"]), error)
+        _keep(_handler_of_store(arguments["store"]), error)
     else:
-        _keep(_handler(arguments["pointer"]), error)
+        _keep(handler_of(arguments["pointer"]), error)
 
 
 @_ffi.callback("int(int, X509_STORE_CTX *)", error=0, onerror=_escaped)  # type: ignore[untyped-decorator]  # cffi
@@ -865,7 +879,7 @@ def _on_verify(ok: int, store: Any) -> int:
     handler: Handler | None = None
     refusal = CERT_REJECTED
     try:
-        handler = _handler_of(store)
+        handler = _handler_of_store(store)
         x509 = _lib.X509_STORE_CTX_get_current_cert(store)
         if handler is not None and x509:
             # On success OpenSSL leaves the error of an earlier event standing: it means nothing.
@@ -891,7 +905,7 @@ def _on_servername(pointer: Any, alert: Any, _data: Any) -> int:
     handler: Handler | None = None
     number: int | None = _ALERT_HANDSHAKE_FAILURE
     try:
-        handler = _handler(pointer)
+        handler = handler_of(pointer)
         if handler is not None:
             name = _lib.SSL_get_servername(pointer, _lib.TLSEXT_NAMETYPE_host_name)
             number = handler.on_servername(_ffi.string(name) if name else None)
@@ -918,7 +932,7 @@ def _on_message(
 ) -> None:
     handler: Handler | None = None
     try:
-        handler = _handler(pointer)
+        handler = handler_of(pointer)
         if handler is not None:
             handler.on_message(bool(sent), version, content_type, _ffi.buffer(data, size)[:])
     except BaseException as error:
@@ -941,7 +955,7 @@ def _on_protocols(
     handler: Handler | None = None
     answer = _ALERT_FATAL
     try:
-        handler = _handler(pointer)
+        handler = handler_of(pointer)
         if handler is not None:
             # Each behind its length (RFC 7301 section 3.1), as OpenSSL has seen to.
             data = _ffi.buffer(listed, size)[:]
@@ -949,7 +963,7 @@ def _on_protocols(
             at = 0
             while at < size:
                 end = at + 1 + data[at]
-                offered.setdefault(data[at + 1 : end], at + 1)
+                offered[data[at + 1 : end]] = at + 1
                 at = end
             chosen = handler.on_protocols(offered)
             if chosen is None:
@@ -972,7 +986,7 @@ def set_protocols_callback(context: SSL.Context) -> None:
 def _on_secret(pointer: Any, line: Any) -> None:
     handler: Handler | None = None
     try:
-        handler = _handler(pointer)
+        handler = handler_of(pointer)
         if handler is not None:
             handler.on_secret(_ffi.string(line))
     except BaseException as error:
@@ -1002,7 +1016,7 @@ def _on_psk_client(
 ) -> int:
     handler: Handler | None = None
     try:
-        handler = _handler(pointer)
+        handler = handler_of(pointer)
         if handler is not None:
             name, key = handler.on_psk_client(_ffi.string(hint) if hint else None)
             if _copy(name + b"\0", identity, identity_size):
@@ -1018,7 +1032,7 @@ def _on_psk_client(
 def _on_psk_server(pointer: Any, identity: Any, psk: Any, psk_size: int) -> int:
     handler: Handler | None = None
     try:
-        handler = _handler(pointer)
+        handler = handler_of(pointer)
         if handler is not None:
             key = handler.on_psk_server(_ffi.string(identity) if identity else None)
             return _copy(key, psk, psk_size)

@@ -26,7 +26,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pinsock._engine import (
     CHANNEL_BINDING_TYPES,
@@ -159,7 +159,7 @@ class PinnedObject(_Pinned, ssl.SSLObject):
 
 
 # What recv_into() takes for None.  Old Pythons count the items of a buffer, and not its bytes.
-_usual_size: Callable[[Any], int] = (
+_usual_size: Callable[..., int] = (
     len if "memoryview" not in ssl.SSLSocket.recv_into.__code__.co_names else lambda _buffer: 0
 )
 # What _create() takes for "not connected yet", and goes on.
@@ -187,7 +187,7 @@ class _ClearText(socket.socket):
         self._check_clear(True)
         super().sendall(data, flags)
 
-    def sendto(self, data: ReadableBuffer, *arguments: Any) -> int:
+    def sendto(self, data, *arguments):  # type: ignore[no-untyped-def]  # the address comes last
         self._check_clear(True)
         return super().sendto(data, *arguments)
 
@@ -200,16 +200,19 @@ class _ClearText(socket.socket):
         return super().recv(bufsize, flags)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
-        self._check_clear(False)
+        with memoryview(buffer) as view:
+            room = view.nbytes
+        if room:
+            self._check_clear(False)
         return super().recv_into(buffer, nbytes, flags)
 
-    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, object]:
         self._check_clear(False)
         return super().recvfrom(bufsize, flags)
 
     def recvfrom_into(
         self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0
-    ) -> tuple[int, Any]:
+    ) -> tuple[int, object]:
         self._check_clear(False)
         return super().recvfrom_into(buffer, nbytes, flags)
 
@@ -277,8 +280,8 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
         engine = self._sslobj
         if (
             engine is not None
-            and not flags
-            and isinstance(data, bytes)
+            and flags == 0
+            and type(data) is bytes
             and 0 < len(data) <= MAX_WRITE
         ):
             engine.write_bytes(data, len(data))
@@ -352,18 +355,19 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
         # _create() looks for bytes that came before TLS, and has not set _connected by then.
         if self._unwrapped or "_connected" not in self.__dict__ or self.fileno() < 0:
             return
-        if sending and self._tls is None:
+        if self._tls is None:
             try:
                 self.getpeername()
             except OSError:
-                return  # there is nobody to send to, which the base class says in its own words
-        # What is received may also come from a peer that TCP has forgotten by now.
+                if sending:
+                    return  # there is nobody, which the base class says in its own words
+                raise  # TCP may have forgotten the peer, and still have what it has said
         raise OSError(errno.ENOTCONN, "TLS has ended, or has not begun: no clear text without it")
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Receive up to ``buflen`` bytes."""
         engine = self._sslobj
-        if engine is not None and not flags:
+        if engine is not None and flags == 0:
             try:
                 return engine.read_bytes(buflen)
             except ssl.SSLError as error:
@@ -385,7 +389,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
     ) -> int:
         """Receive up to ``nbytes`` bytes into ``buffer``, as many as it holds if None or 0."""
         engine = self._sslobj
-        if engine is None or flags or buffer is None:
+        if engine is None or flags != 0 or buffer is None:
             return super().recv_into(buffer, nbytes, flags)
         try:
             return engine.read_into(buffer, _usual_size(buffer) if nbytes is None else nbytes)
@@ -397,6 +401,6 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Send ``data``, and return the number of bytes sent: all of it, up to 1 GiB."""
         engine = self._sslobj
-        if engine is not None and not flags:
+        if engine is not None and flags == 0:
             return engine.write(data)
         return super().send(data, flags)

@@ -23,7 +23,7 @@ from tests.certificates import make_chain
 
 CHAIN = make_chain(2, pool=7)
 CLIENT = make_chain(2, purpose="client", pool=5)
-# With callbacks the greeting is not merely looked at, if it is all there, but moved.
+# Callbacks are called in the middle of what OpenSSL does.
 FLAVOURS = ("ssl", "unpinned", "pinned", "called back")
 TIMEOUT = 10.0
 

@@ -872,3 +872,138 @@ def test_an_unpinned_server_loads_no_authorities() -> None:
     context = pinsock.create_default_context(ssl.Purpose.CLIENT_AUTH, pins=None)
     assert context.verify_mode == ssl.CERT_NONE
     assert context.get_ca_certs() == []
+
+
+# Descriptors that belong to somebody else ---------------------------------------------------------
+
+
+def _both(version: ssl.TLSVersion) -> tuple[PinnedContext, PinnedContext]:
+    """Contexts of a server and a client, without pins: there are callbacks, and keys."""
+    server, near = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None), PinnedContext(pins=None)
+    CHAIN.configure(server)
+    CHAIN.trust(near)
+    for context in (server, near):
+        peers.fix_version(context, version)
+    return server, near
+
+
+def _at_the_second_name(
+    close: Callable[[object], None],
+) -> tuple[PinnedContext, PinnedContext, bool]:
+    server, near = _both(ssl.TLSVersion.TLSv1_3)
+    server.set_ecdh_curve("secp384r1")  # of which clients send no share: they have to begin again
+    asked: list[str | None] = []
+
+    def on_servername(sock: object, name: str | None, _context: object) -> None:
+        asked.append(name)
+        if len(asked) == 2:
+            close(sock)
+
+    server.sni_callback = on_servername
+    return server, near, True
+
+
+def _at_a_key(
+    server_side: bool, close: Callable[[object], None], sockets: list[object]
+) -> tuple[PinnedContext, PinnedContext, bool]:
+    server, near = _both(ssl.TLSVersion.TLSv1_2)
+    near.check_hostname = False
+    for context in (server, near):
+        context.set_ciphers("PSK")
+
+    def of_the_client(_hint: str | None) -> tuple[str, bytes]:
+        if not server_side:
+            close(sockets[0])
+        return "me", b"key"
+
+    def of_the_server(_identity: str | None) -> bytes:
+        if server_side:
+            close(sockets[0])
+        return b"key"
+
+    near.set_psk_client_callback(of_the_client)
+    server.set_psk_server_callback(of_the_server)
+    return server, near, server_side
+
+
+def _at_a_message(
+    server_side: bool, close: Callable[[object], None], version: ssl.TLSVersion
+) -> tuple[PinnedContext, PinnedContext, bool]:
+    server, near = _both(version)
+
+    def on_message(sock: object, direction: str, _version: int, *what: object) -> None:
+        if direction == "read" and what[0] == 22:  # of the handshake
+            close(sock)
+
+    (server if server_side else near)._msg_callback = on_message
+    return server, near, server_side
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        *("second name", "server's key", "client's key"),
+        *(f"{side}'s message, TLS 1.{n}" for side in ("server", "client") for n in (2, 3)),
+    ],
+)
+def test_what_a_callback_has_closed_is_written_to_no_more(at: str, tmp_path: Path) -> None:
+    """The number of its descriptor is another file's at once; OpenSSL has yet to say its alert."""
+    sockets: list[object] = []
+    closed: list[int] = []
+    with (tmp_path / "file").open("w+b") as file:
+
+        def close(sock: object) -> None:
+            if not closed:
+                assert isinstance(sock, socket.socket)
+                closed.append(sock.fileno())
+                sock.close()
+                os.dup2(file.fileno(), closed[0])
+
+        if at == "second name":
+            server, near, server_side = _at_the_second_name(close)
+        elif at.endswith("key"):
+            server, near, server_side = _at_a_key(at.startswith("server"), close, sockets)
+        else:
+            version = ssl.TLSVersion.TLSv1_2 if at.endswith("2") else ssl.TLSVersion.TLSv1_3
+            server, near, server_side = _at_a_message(at.startswith("server"), close, version)
+        with listening() as listener:
+            left = socket.create_connection(listener.getsockname(), TIMEOUT)
+            right, _ = listener.accept()
+            right.settimeout(TIMEOUT)
+            theirs = server.wrap_socket(right, server_side=True, do_handshake_on_connect=False)
+            ours = near.wrap_socket(
+                left, server_hostname="localhost", do_handshake_on_connect=False
+            )
+            sockets.append(theirs if server_side else ours)
+            with theirs, ours:
+                other, that = (ours, theirs) if server_side else (theirs, ours)
+
+                def shake_hands() -> None:
+                    with contextlib.suppress(OSError):
+                        other.do_handshake()
+
+                thread = threading.Thread(target=shake_hands)
+                thread.start()
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    that.do_handshake()
+                thread.join()
+        assert closed
+        os.close(closed[0])
+        assert not file.read()
+
+
+def test_an_engine_does_not_outlive_its_socket(tls_version: ssl.TLSVersion, tmp_path: Path) -> None:
+    """A socket left to the garbage collector closes its descriptor, and tells nobody."""
+    with StdlibServer(CHAIN, tls_version) as server:
+        plain = server.connect()
+        sock = client(PIN, tls_version).wrap_socket(plain, server_hostname="localhost")
+        engine, number = sock._sslobj, sock.fileno()
+        assert engine is not None
+        with (tmp_path / "file").open("w+b") as file:
+            with pytest.warns(ResourceWarning):
+                del sock
+            os.dup2(file.fileno(), number)
+            with pytest.raises(ssl.SSLError, match="Underlying socket"):
+                engine.write(b"data")
+            os.close(number)
+            assert not file.read()

@@ -251,9 +251,13 @@ def test_the_timeout_is_that_of_the_moment(pair: Pair) -> None:
         assert ours.recv(1) == b"y"
 
 
-def drip(theirs: ssl.SSLSocket, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+def drip(
+    theirs: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    begun: bytes = b"\x17\x03\x03\x10\x00",
+) -> list[float | None]:
     """Have a record come byte by byte, one with each wait of ours; the timeouts of the waits."""
-    record = iter(b"\x17\x03\x03\x10\x00" + bytes(99))  # has begun, and does not end
+    record = iter(begun + bytes(99))  # it does not end
     waits: list[float | None] = []
 
     class Dripping:
@@ -452,7 +456,10 @@ def test_a_goodbye_waits_for_the_writer_and_for_no_answer(pair: Pair, flavour: s
     unwrapping.result(TIMEOUT)
 
 
-def test_after_a_read_that_failed_no_answer_is_waited_for(tls_version: ssl.TLSVersion) -> None:
+@receivers
+def test_after_a_read_that_failed_no_answer_is_waited_for(
+    tls_version: ssl.TLSVersion, receive: Receive
+) -> None:
     """What it has left is in OpenSSL."""
     made = PinnedContext(pins=PinSet({"leaf": PIN}))
     peers.fix_version(made, tls_version)
@@ -475,9 +482,9 @@ def test_after_a_read_that_failed_no_answer_is_waited_for(tls_version: ssl.TLSVe
             theirs.sendall(b"0123456789")
             wrong.append(RuntimeError("of the callback"))
             with pytest.raises(RuntimeError, match="of the callback"):
-                ours.recv(5)
+                receive(ours, 5)
             ours.sendall(b"question")
-            assert ours.recv(5) == b"56789"
+            assert receive(ours, 5) == b"56789"
 
 
 def test_an_answer_to_a_socket_that_does_not_block_is_asked_for_at_once(pair: Pair) -> None:
@@ -533,8 +540,10 @@ def test_a_server_waits_for_the_client_before_it_looks(
         assert len(looks) == 1
 
 
+@receivers
+@pytest.mark.parametrize("size", [9, 64 * KIB])
 def test_who_waits_for_an_answer_drips_no_longer_than_the_timeout(
-    pair: Pair, flavour: str, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, flavour: str, monkeypatch: pytest.MonkeyPatch, receive: Receive, size: int
 ) -> None:
     """What is waited for before the first byte counts, too."""
     if flavour == "ssl":
@@ -546,8 +555,61 @@ def test_who_waits_for_an_answer_drips_no_longer_than_the_timeout(
     waits = drip(theirs, monkeypatch)
     ours.settimeout(3)
     with pytest.raises(TimeoutError, match="The read operation timed out"):
-        ours.recv(1)
+        receive(ours, size)
     assert waits == [3000, 2000, 1000]
+
+
+def test_who_waits_for_a_client_drips_no_longer_than_the_timeout(
+    flavour: str, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likewise for the client's first word; the look at it does not wait."""
+    if flavour == "ssl":
+        pytest.skip("it has no clock to be replaced")
+    near, far = tcp_pair()
+    with near, wrap(flavour, tls_version, far, True) as sock:
+        waits = drip(near, monkeypatch, b"\x16\3\1\2\0\1\0\1\xfc\3\3")
+        sock.settimeout(3)
+        with pytest.raises(TimeoutError, match="The handshake operation timed out"):
+            sock.do_handshake()
+        assert waits == [3000, 0, 2000, 1000]
+
+
+@receivers
+@pytest.mark.parametrize("size", [9, 64 * KIB])
+@pytest.mark.parametrize("how", ["close", "shutdown"])
+def test_who_waits_for_an_answer_is_told_of_the_end(
+    pair: Pair,
+    flavour: str,
+    monkeypatch: pytest.MonkeyPatch,
+    receive: Receive,
+    size: int,
+    how: str,
+) -> None:
+    """Another thread closes the socket, or shuts it down, behind a write that nobody answers."""
+    if flavour == "ssl":
+        pytest.skip("its close() does not end a read of another thread")
+    ours, theirs = pair()
+    theirs.sendall(b"word")
+    assert ours.recv(9) == b"word"
+    ours.sendall(b"question")
+    waiting = threading.Event()
+
+    def poll() -> object:
+        waiting.set()
+        return select.poll()
+
+    stand_in = SimpleNamespace(poll=poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(_engine, "select", stand_in)
+    reading = start(receive, ours, size)
+    assert waiting.wait(TIMEOUT)
+    if how == "close":
+        ours.close()
+        theirs.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            reading.result(TIMEOUT)
+    else:
+        ours.shutdown(socket.SHUT_RDWR)
+        assert reading.result(TIMEOUT) == b""
 
 
 # Long writes -------------------------------------------------------------------------------------
