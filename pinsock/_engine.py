@@ -607,9 +607,7 @@ class Engine(abc.ABC):
         self._override = wrapping.override
         self.server_side = wrapping.server_side
         self.server_hostname = wrapping.server_hostname
-        self._owner: weakref.ref[object] | None = None
-        if wrapping.owner is not None:
-            self._owner = weakref.ref(wrapping.owner)
+        self._owner = None if wrapping.owner is None else weakref.ref(wrapping.owner)
         self.unlock()
         self._begun = False
         self._complete = False
@@ -1676,9 +1674,9 @@ class _SocketReference(weakref.ref[socket.socket]):
 
 def _forget_descriptor(reference: weakref.ref[socket.socket]) -> None:
     """Called when a socket is gone that nobody has closed, and its descriptor with it."""
+    # The reference is the engine's: there is one.
     engine = _openssl.handler_of(cast(_SocketReference, reference).key)
-    if isinstance(engine, SocketEngine):
-        engine.lose_descriptor()
+    cast(SocketEngine, engine).lose_descriptor()
 
 
 class SocketEngine(Engine):
@@ -1701,8 +1699,7 @@ class SocketEngine(Engine):
         # Held weakly: the socket holds this engine, and must go when its user lets go of it.
         self._socket = _SocketReference(sock, _forget_descriptor)
         self._socket.key = self._ssl
-        if wrapping.owner is sock:
-            self._owner = cast("weakref.ref[object]", self._socket)
+        self._owner = cast("weakref.ref[object]", self._socket)
         # A server waits for the client's first word.
         self._answer_due = self._drained = wrapping.server_side
         self._looked = False

@@ -115,6 +115,36 @@ def test_the_clients_greeting_may_come_in_pieces(
         assert server.cipher() in shared
 
 
+def test_a_socket_closed_before_the_look_is_not_looked_at(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another thread, between the wait and the look."""
+    made = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    CHAIN.configure(made)
+    _, far = connected()
+    server = accept(made, far)
+    monkeypatch.setattr(
+        _engine.SocketEngine, "_await_answer", lambda _engine, _what: server.close()
+    )
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        server.do_handshake()  # as ssl.py goes on to look at its timeout
+
+
+@pytest.mark.parametrize("timeout", [TIMEOUT, 0])
+def test_a_reset_before_the_greeting_is_a_reset(
+    context: ssl.SSLContext, connected: Connected, timeout: float
+) -> None:
+    """A look at what has come takes the error of a socket with it: it is told once."""
+    near, far = connected()
+    with accept(context, far) as server:
+        server.settimeout(timeout)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        near.close()
+        assert select.select([server], [], [], TIMEOUT)[0]
+        with pytest.raises(ConnectionResetError):
+            server.do_handshake()
+
+
 @pytest.mark.parametrize("length", [0, 3, 5, 50])
 def test_a_greeting_cut_short_is_an_end_of_file(
     context: ssl.SSLContext, connected: Connected, length: int, tls_version: ssl.TLSVersion
@@ -177,12 +207,16 @@ def test_an_answer_that_does_not_fit_waits_for_room(
     long = tmp_path / "long.pem"
     long.write_bytes(CHAIN.sent_pem(appended=[CHAIN.root] * 40))
     context.load_cert_chain(long)
-    if moved:
-        context._msg_callback = lambda *_: None
     client = Client(tls_version)
     with near, accept(context, far) as server:
         server.settimeout(0)
-        near.sendall(client.step())
+        hello = client.step()
+        if moved:  # as it is if it comes in pieces
+            near.sendall(hello[:9])
+            with pytest.raises(ssl.SSLWantReadError):
+                server.do_handshake()
+            hello = hello[9:]
+        near.sendall(hello)
         with pytest.raises(ssl.SSLWantWriteError):
             server.do_handshake()
         server.settimeout(TIMEOUT)
@@ -193,6 +227,26 @@ def test_an_answer_that_does_not_fit_waits_for_room(
             near.sendall(client.step())
         thread.join()
         assert server.version() == client.obj.version()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_client_that_goes_behind_its_greeting_is_gone(
+    moved: bool, context: ssl.SSLContext, tls_version: ssl.TLSVersion
+) -> None:
+    """There is nobody to be answered."""
+    near, far = socket.socketpair()
+    with near, accept(context, far) as server:
+        server.settimeout(0)
+        hello = Client(tls_version).step()
+        if moved:
+            near.sendall(hello[:9])
+            with pytest.raises(ssl.SSLWantReadError):
+                server.do_handshake()
+            hello = hello[9:]
+        near.sendall(hello)
+        near.close()
+        with pytest.raises(BrokenPipeError):
+            server.do_handshake()
 
 
 def test_a_timeout_holds_before_the_greeting(

@@ -272,10 +272,26 @@ def test_what_is_read_whole_is_what_is_read_in_pieces(mess: bytes, cut: int) -> 
             assert in_pieces._body == at_once._body
 
 
+def test_the_first_hello_is_the_one_that_counts() -> None:
+    """Another behind it changes nothing, in whatever pieces they come."""
+    first, second = (records(message(body(extension(number, b"")))) for number in (1, 2))
+    for size in (1, len(first), len(first + second)):
+        reader = HelloReader()
+        for at in range(0, len(first + second), size):
+            reader.feed((first + second)[at : at + size])
+        assert reader.hello is not None
+        assert reader.hello.extensions == (1,)
+
+
 def test_what_spans_records_is_not_read_whole() -> None:
     """It is left to the reader of pieces, as is what is no ClientHello."""
     hello = message(body())
-    for data in (records(hello, 20), b"GET / HTTP/1.0\r\n\r\n", records(b"\2" + hello[1:])):
+    for data in (
+        records(hello, 20),
+        b"GET / HTTP/1.0\r\n\r\n",
+        records(b"\2" + hello[1:]),
+        b"\x17" + records(hello)[1:],
+    ):
         reader = HelloReader()
         assert not reader.read_whole(data)
         reader.feed(data)

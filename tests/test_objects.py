@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pinsock import (
     Pin,
@@ -409,6 +411,41 @@ def test_what_comes_behind_the_goodbye_stays_in_order(pair: Pair, begun: int) ->
     ours.incoming.write(goodbye[begun:] + clear)
     ours.obj.unwrap()
     assert ours.incoming.read() == clear
+
+
+@given(
+    st.lists(st.binary(max_size=9), max_size=5),
+    st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=20),
+)
+def test_records_are_followed_however_they_come(
+    bodies: list[bytes], pieces: list[tuple[int, bool]]
+) -> None:
+    """What is taken one at a time is no more than what is left of the record that has begun."""
+    stream = b"".join(b"\x17\3\3" + len(each).to_bytes(2, "big") + each for each in bodies)
+    ends = [0]  # where something ends: a header, or a body
+    for each in bodies:
+        ends += [ends[-1] + 5, ends[-1] + 5 + len(each)]
+    at = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        at += size
+        return stream[at - size : at]
+
+    records = _engine._Records(read)
+    for size, one in pieces:
+        if one:
+            end = min([each for each in ends if each > at], default=at + 5)
+            start = at
+            records.take()
+            assert at == end
+            at = min(at, len(stream))
+            if start >= len(stream):
+                return
+        else:
+            piece = stream[at : at + size]
+            at += len(piece)
+            records.follow(piece)
 
 
 def test_what_comes_in_pieces_behind_the_goodbye_stays_in_order(pair: Pair) -> None:

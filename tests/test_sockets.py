@@ -792,6 +792,16 @@ def test_what_can_be_sent(pair: Pair) -> None:
     assert read_all(theirs, 3) == b"abc"
 
 
+class _Number:
+    """A number that can do nothing but be one."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+
 def test_what_can_be_read_into(pair: Pair) -> None:
     """Bytearrays, memoryviews and arrays, whole or in part."""
     ours, theirs = pair()
@@ -815,13 +825,48 @@ def test_what_can_be_read_into(pair: Pair) -> None:
     for wrong in (b"bytes", "text", memoryview(bytes(10))):
         with pytest.raises((TypeError, BufferError)):
             cast(Any, ours).recv_into(wrong)
+    for nothing in ("", [], 1.5):
+        with pytest.raises(TypeError):
+            cast(Any, ours).recv_into(buffer, nothing)
+        with pytest.raises(TypeError):
+            cast(Any, ours).recv(nothing)
     with pytest.raises(ValueError, match="non-zero flags not allowed in calls to recv_into"):
         ours.recv_into(buffer, 1, socket.MSG_PEEK)
     assert ours.recv(0) == b""
     with pytest.raises(ValueError, match="size should not be negative"):
         ours.recv(-1)
     buffer += b"!"  # not locked any more
-    assert ours.recv(1000) == bytes(range(55, 100))
+    assert ours.recv(cast(int, _Number(5))) == bytes(range(55, 60))
+    assert ours.recv_into(buffer, cast(int, _Number(5))) == 5
+    assert buffer[:5] == bytes(range(60, 65))
+    assert ours.recv(1000) == bytes(range(65, 100))
+
+
+@pytest.mark.parametrize("flags", [None, "", [], 0.5])
+def test_flags_that_are_nothing_are_not_none(pair: Pair, flags: object) -> None:
+    """What is not 0 is refused, if it looks like nothing too."""
+    ours = cast(Any, pair()[0])
+    for call in (
+        lambda: ours.send(b"x", flags),
+        lambda: ours.sendall(b"x", flags),
+        lambda: ours.recv(9, flags),
+        lambda: ours.recv_into(bytearray(9), 9, flags),
+    ):
+        with pytest.raises(ValueError, match="non-zero flags not allowed"):
+            call()
+
+
+def test_bytes_that_say_they_are_more_are_what_they_are(pair: Pair) -> None:
+    """What lies behind them in memory is nobody's business."""
+
+    class Boasting(bytes):
+        def __len__(self) -> int:
+            return 40
+
+    ours, theirs = pair()
+    for send in (ours.sendall, ours.send, ours.write):
+        send(Boasting(b"abc"))
+        assert theirs.recv(100) == b"abc"
 
 
 def test_pending_counts_what_has_been_decrypted(pair: Pair) -> None:
@@ -963,6 +1008,16 @@ def test_a_ragged_end_is_suppressed_if_asked(pair: Pair, suppress: bool, tcp: bo
                 ours.recv(9)
             with pytest.raises(ssl.SSLEOFError):
                 ours.recv_into(bytearray(9))
+
+
+@receivers
+@pytest.mark.parametrize("size", [9, 64 * KIB])
+def test_damage_is_no_ragged_end(pair: Pair, receive: Receive, size: int) -> None:
+    """A record that was changed on the way, or forged, is an error; not the end of the stream."""
+    ours, theirs = pair()
+    socket.socket.sendall(theirs, b"\x17\3\3\0\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError, match=r"BAD_RECORD_MAC|RECORD_LAYER_FAILURE|DECRYPTION"):
+        receive(ours, size)
 
 
 def reset(sock: socket.socket) -> None:
