@@ -247,8 +247,10 @@ def _hellos() -> Seeds:
         hello_extension(43, vector(1, b"\3\4\3\3")),
         hello_extension(51, b""),
     )
+    first, second = (records(message(body(hello_extension(n, b"")))) for n in (1, 2))
     return {
         "full": b"\xff" + records(message(full)),
+        "two": bytes([len(first) - 1]) + first + second,
         "in_small_records": b"\x03" + records(message(full), 7),
         "smallest": b"\x00" + records(message(body())),
         "body_alone": b"\x10" + full,
