@@ -927,12 +927,15 @@ def _at_a_key(
 
 
 def _at_a_message(
-    server_side: bool, close: Callable[[object], None], version: ssl.TLSVersion
+    server_side: bool,
+    close: Callable[[object], None],
+    version: ssl.TLSVersion,
+    awaited: tuple[str, int],
 ) -> tuple[PinnedContext, PinnedContext, bool]:
     server, near = _both(version)
 
     def on_message(sock: object, direction: str, _version: int, *what: object) -> None:
-        if direction == "read" and what[0] == 22:  # of the handshake
+        if (direction, what[0]) == awaited:
             close(sock)
 
     (server if server_side else near)._msg_callback = on_message
@@ -943,7 +946,13 @@ def _at_a_message(
     "at",
     [
         *("second name", "server's key", "client's key"),
-        *(f"{side}'s message, TLS 1.{n}" for side in ("server", "client") for n in (2, 3)),
+        *(
+            f"{side}'s {direction} of {kind}, TLS 1.{n}"
+            for side in ("server", "client")
+            for direction in ("read", "write")
+            for kind in (22, 256)  # handshake messages, and the headers of records
+            for n in (2, 3)
+        ),
     ],
 )
 def test_what_a_callback_has_closed_is_written_to_no_more(at: str, tmp_path: Path) -> None:
@@ -965,7 +974,11 @@ def test_what_a_callback_has_closed_is_written_to_no_more(at: str, tmp_path: Pat
             server, near, server_side = _at_a_key(at.startswith("server"), close, sockets)
         else:
             version = ssl.TLSVersion.TLSv1_2 if at.endswith("2") else ssl.TLSVersion.TLSv1_3
-            server, near, server_side = _at_a_message(at.startswith("server"), close, version)
+            _, direction, _, kind, *_ = at.replace(",", "").split()
+            awaited = direction, int(kind)
+            server, near, server_side = _at_a_message(
+                at.startswith("server"), close, version, awaited
+            )
         with listening() as listener:
             left = socket.create_connection(listener.getsockname(), TIMEOUT)
             right, _ = listener.accept()
