@@ -585,6 +585,9 @@ class Engine(abc.ABC):
         "server_side",
     )
 
+    # Of the socket or object that the user has.
+    _owner: weakref.ref[object] | None
+
     def __init__(
         self,
         connection: _openssl.Connection,
@@ -607,7 +610,6 @@ class Engine(abc.ABC):
         self._override = wrapping.override
         self.server_side = wrapping.server_side
         self.server_hostname = wrapping.server_hostname
-        self._owner = None if wrapping.owner is None else weakref.ref(wrapping.owner)
         self.unlock()
         self._begun = False
         self._complete = False
@@ -1852,6 +1854,7 @@ class MemoryEngine(Engine):
         hello = HelloReader() if wrapping.server_side else None
         bios = _BIOs(incoming, outgoing, connection, hello)
         super().__init__(connection, context, wrapping, bios, hello)
+        self._owner = None if wrapping.owner is None else weakref.ref(wrapping.owner)
 
     def _wait(
         self, code: int, deadline: float | None, what: str, *, asked: bool = True

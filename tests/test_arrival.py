@@ -82,6 +82,16 @@ def accept(context: ssl.SSLContext, sock: socket.socket, *, wait: bool = False) 
     return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=wait)
 
 
+def greet(near: socket.socket, server: ssl.SSLSocket, hello: bytes, *, in_pieces: bool) -> None:
+    """Send a greeting to a server that does not wait; in pieces it is moved, and not left there."""
+    if in_pieces:
+        near.sendall(hello[:9])
+        with pytest.raises(ssl.SSLWantReadError):
+            server.do_handshake()
+        hello = hello[9:]
+    near.sendall(hello)
+
+
 @pytest.mark.parametrize("step", [1, 2, 4, 7, 100])
 def test_the_clients_greeting_may_come_in_pieces(
     context: ssl.SSLContext, connected: Connected, step: int, tls_version: ssl.TLSVersion
@@ -210,13 +220,7 @@ def test_an_answer_that_does_not_fit_waits_for_room(
     client = Client(tls_version)
     with near, accept(context, far) as server:
         server.settimeout(0)
-        hello = client.step()
-        if moved:  # as it is if it comes in pieces
-            near.sendall(hello[:9])
-            with pytest.raises(ssl.SSLWantReadError):
-                server.do_handshake()
-            hello = hello[9:]
-        near.sendall(hello)
+        greet(near, server, client.step(), in_pieces=moved)
         with pytest.raises(ssl.SSLWantWriteError):
             server.do_handshake()
         server.settimeout(TIMEOUT)
@@ -237,13 +241,7 @@ def test_a_client_that_goes_behind_its_greeting_is_gone(
     near, far = socket.socketpair()
     with near, accept(context, far) as server:
         server.settimeout(0)
-        hello = Client(tls_version).step()
-        if moved:
-            near.sendall(hello[:9])
-            with pytest.raises(ssl.SSLWantReadError):
-                server.do_handshake()
-            hello = hello[9:]
-        near.sendall(hello)
+        greet(near, server, Client(tls_version).step(), in_pieces=moved)
         near.close()
         with pytest.raises(BrokenPipeError):
             server.do_handshake()

@@ -448,15 +448,20 @@ def test_records_are_followed_however_they_come(
             records.follow(piece)
 
 
-def test_what_comes_in_pieces_behind_the_goodbye_stays_in_order(pair: Pair) -> None:
-    """Likewise when the first of it was read together with what came before the goodbye."""
-    ours, theirs = pair()
+def read_with_data(ours: MemoryPeer, theirs: MemoryPeer, clear: bytes) -> None:
+    """Have data read, and the goodbye with it, and what comes behind that."""
     theirs.obj.write(b"data")
     theirs.flush(ours)
     with pytest.raises(ssl.SSLWantReadError):
         theirs.obj.unwrap()
-    ours.incoming.write(theirs.outgoing.read() + b"cle")
+    ours.incoming.write(theirs.outgoing.read() + clear)
     assert ours.obj.read(4) == b"data"
+
+
+def test_what_comes_in_pieces_behind_the_goodbye_stays_in_order(pair: Pair) -> None:
+    """Likewise when the first of it was read together with what came before the goodbye."""
+    ours, theirs = pair()
+    read_with_data(ours, theirs, b"cle")
     ours.incoming.write(b"ar text and more")
     ours.obj.unwrap()
     assert ours.incoming.read() == b"clear text and more"
@@ -480,12 +485,7 @@ def test_what_comes_behind_the_goodbye_is_not_lost_without_a_word(
 ) -> None:
     """What was read together with it cannot be put back behind the end of the stream."""
     ours, theirs = pair()
-    theirs.obj.write(b"data")
-    theirs.flush(ours)
-    with pytest.raises(ssl.SSLWantReadError):
-        theirs.obj.unwrap()
-    ours.incoming.write(theirs.outgoing.read() + b"clear text")
-    assert ours.obj.read(4) == b"data"
+    read_with_data(ours, theirs, b"clear text")
     ours.incoming.write(b" and more")
     ours.incoming.write_eof()
     if flavour == "ssl":

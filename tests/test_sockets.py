@@ -251,6 +251,12 @@ def test_the_timeout_is_that_of_the_moment(pair: Pair) -> None:
         assert ours.recv(1) == b"y"
 
 
+def wait_by(poll: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ours wait by something else than ``select.poll``."""
+    stand_in = SimpleNamespace(poll=poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(_engine, "select", stand_in)
+
+
 def drip(
     theirs: socket.socket,
     monkeypatch: pytest.MonkeyPatch,
@@ -272,8 +278,7 @@ def drip(
             socket.socket.send(theirs, bytes([next(record)]))
             return self.poll_object.poll(timeout)
 
-    stand_in = SimpleNamespace(poll=Dripping, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
-    monkeypatch.setattr(_engine, "select", stand_in)
+    wait_by(Dripping, monkeypatch)
     monkeypatch.setattr(_engine, "time", Clock())
     return waits
 
@@ -308,8 +313,7 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
             waits.append(timeout)
             return self.poll_object.poll(timeout)
 
-    stand_in = SimpleNamespace(poll=Poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
-    monkeypatch.setattr(_engine, "select", stand_in)
+    wait_by(Poll, monkeypatch)
     return waits
 
 
@@ -598,8 +602,7 @@ def test_who_waits_for_an_answer_is_told_of_the_end(
         waiting.set()
         return select.poll()
 
-    stand_in = SimpleNamespace(poll=poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
-    monkeypatch.setattr(_engine, "select", stand_in)
+    wait_by(poll, monkeypatch)
     reading = start(receive, ours, size)
     assert waiting.wait(TIMEOUT)
     if how == "close":
@@ -684,9 +687,8 @@ def test_a_write_that_has_to_wait_holds_nothing_back(tls_version: ssl.TLSVersion
                 held.append(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
                 return select.poll()
 
-            stand_in = SimpleNamespace(poll=poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(_engine, "select", stand_in)
+                wait_by(poll, patch)
                 ours.sendall(MUCH)
             assert set(held) == {0}
             assert reading.result(TIMEOUT) == MUCH
