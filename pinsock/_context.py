@@ -59,8 +59,8 @@ from pinsock._groups import Taken, sharing
 from pinsock._hosts import HostPins
 from pinsock._pins import PinSet, PinsLike
 from pinsock._reports import WARNING, PinReport, Reporter, Unraisable, log
-from pinsock._session import PinnedSession, check_session
-from pinsock._socket import PinnedObject, PinnedSocket, given_to, overriding
+from pinsock._session import PinnedSession
+from pinsock._socket import PinnedObject, PinnedSocket, given_to
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, StrOrBytesPath
@@ -146,7 +146,7 @@ def _source(pins: PinSet | PinSource | None) -> PinSource | None:
 
 
 def _override(pins: _PinsArgument) -> tuple[PinSource | None] | None:
-    """What ``overriding`` takes for the ``pins`` argument of a wrap."""
+    """The source for the ``pins`` argument of a wrap, in a tuple; None: it was not given."""
     return None if isinstance(pins, _Unset) else (_source(_normalise(pins)),)
 
 
@@ -174,8 +174,7 @@ PRIVATE_NAMES: dict[object, tuple[str, ...]] = {
         "_wrap_bio",
         "_wrap_socket",
     ),
-    ssl.SSLSocket: ("_create", "_real_close"),
-    ssl.SSLObject: ("_create",),
+    ssl.SSLSocket: ("_real_close",),
     ssl: ("_TLSAlertType", "_TLSContentType", "_TLSMessageType"),
     _ssl: ("_DEFAULT_CIPHERS",),
 }
@@ -562,28 +561,18 @@ class PinnedContext(_SSLContext):
             ValueError: there are pins, and ``verify_mode`` is ``CERT_NONE``.
             PinError, ssl.SSLError, OSError: the handshake failed.
         """
-        # What can fail does so here, before ssl takes the descriptor out of ``sock``: it does not
-        # close it for every error, and on CPython 3.10 to 3.12 for few.  From 3.13 on it closes it
-        # for a wrong name, and a caller who counts on that finds it so.
-        early = sys.version_info < (3, 13)
-        server_hostname = self._encode_hostname(server_hostname) if early else server_hostname
         cls = _pinned(self.sslsocket_class, PinnedSocket)
-        override = _override(pins)
-        if session is not None and not server_side:
-            check_session(session)
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM:
-            self._prepare(override, server_side, None)
-        with overriding(override):
-            create: Callable[..., PinnedSocket] = cls._create
-            return create(
-                sock=sock,
-                server_side=server_side,
-                do_handshake_on_connect=do_handshake_on_connect,
-                suppress_ragged_eofs=suppress_ragged_eofs,
-                server_hostname=server_hostname,
-                context=self,
-                session=session,
-            )
+        create: Callable[..., PinnedSocket] = cls._create
+        return create(
+            sock=sock,
+            server_side=server_side,
+            do_handshake_on_connect=do_handshake_on_connect,
+            suppress_ragged_eofs=suppress_ragged_eofs,
+            server_hostname=server_hostname,
+            context=self,
+            session=session,
+            pins=_override(pins),
+        )
 
     def wrap_bio(  # type: ignore[override]  # `pins` is one argument more than ssl has
         self,
@@ -604,16 +593,16 @@ class PinnedContext(_SSLContext):
             ValueError: there are pins, and ``verify_mode`` is ``CERT_NONE``.
         """
         cls = _pinned(self.sslobject_class, PinnedObject)
-        with overriding(_override(pins)):
-            create: Callable[..., PinnedObject] = cls._create
-            return create(
-                incoming,
-                outgoing,
-                server_side=server_side,
-                server_hostname=self._encode_hostname(server_hostname),
-                session=session,
-                context=self,
-            )
+        create: Callable[..., PinnedObject] = cls._create
+        return create(
+            incoming,
+            outgoing,
+            server_side=server_side,
+            server_hostname=self._encode_hostname(server_hostname),
+            session=session,
+            context=self,
+            pins=_override(pins),
+        )
 
     def _encode_hostname(self, hostname: str | bytes | None) -> str | None:
         if hostname is None:

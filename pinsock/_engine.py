@@ -107,6 +107,7 @@ __all__ = [
     "HANDSHAKE_FAILURE",
     "MAX_WRITE",
     "Engine",
+    "EngineContext",
     "MemoryEngine",
     "PinSource",
     "SocketEngine",
@@ -164,7 +165,7 @@ def _scratch_for_runs() -> Scratch:
 _PEM, _DER = 1, 2
 
 
-class _Context(Protocol):
+class EngineContext(Protocol):
     """What the engine asks of the context it was made by."""
 
     _reporter: Reporter
@@ -326,7 +327,7 @@ def _describe(chain: tuple[bytes, ...]) -> tuple[ChainPosition, ...]:
     return tuple(found)
 
 
-def check_context(context: object) -> _Context:
+def check_context(context: object) -> EngineContext:
     """Return the context; refuse one that knows of no pins."""
     # Of the type: a mock has every attribute.
     if not hasattr(type(context), "_pin_source"):
@@ -334,7 +335,7 @@ def check_context(context: object) -> _Context:
             "the context must be a PinnedContext (pins=None for an unpinned one): "
             "an ssl.SSLContext cannot take over this connection"
         )
-    return cast(_Context, context)
+    return cast(EngineContext, context)
 
 
 class Wrapping(NamedTuple):
@@ -538,7 +539,7 @@ class _Arrival:
 
 
 class Engine(abc.ABC):
-    """One TLS connection; made by a context's ``_wrap_socket`` or ``_wrap_bio``.
+    """One TLS connection; made by a ``PinnedSocket``, or by a context's hooks for ``ssl``.
 
     Args:
         connection: the pyOpenSSL connection to drive.
@@ -591,7 +592,7 @@ class Engine(abc.ABC):
     def __init__(
         self,
         connection: _openssl.Connection,
-        context: _Context,
+        context: EngineContext,
         wrapping: Wrapping,
         bios: _BIOs | None,
         hello: HelloReader | None,
@@ -903,7 +904,7 @@ class Engine(abc.ABC):
                 self._begun = True
                 self._context._count("accept" if self.server_side else "connect")
 
-    def _current_pins(self, context: _Context) -> PinSet | FirstUse | None:
+    def _current_pins(self, context: EngineContext) -> PinSet | FirstUse | None:
         """The pins for this peer, from ``context`` or from the wrap; raises if there have to be."""
         pins = self._look_up(context)
         return self._unless_expired(pins) if isinstance(pins, PinSet) else pins
@@ -948,7 +949,7 @@ class Engine(abc.ABC):
         """Whether the client is asked for its certificate after the handshake, if ever."""
         return self.server_side and self._context.post_handshake_auth
 
-    def _look_up(self, context: _Context) -> PinSet | FirstUse | None:
+    def _look_up(self, context: EngineContext) -> PinSet | FirstUse | None:
         source = context._pin_source() if self._override is None else self._override[0]
         if source is None:
             return None
@@ -1391,12 +1392,12 @@ class Engine(abc.ABC):
         return self._match
 
     @property
-    def context(self) -> _Context:
+    def context(self) -> EngineContext:
         """The context in use; it can be switched while a server reads the client's name."""
         return self._context
 
     @context.setter
-    def context(self, context: _Context) -> None:
+    def context(self, context: EngineContext) -> None:
         check_context(context)
         with self._lock:
             try:
@@ -1406,7 +1407,7 @@ class Engine(abc.ABC):
                 self._refusal = Engine._unchecked
                 raise
 
-    def _switch(self, context: _Context) -> None:
+    def _switch(self, context: EngineContext) -> None:
         if self._refusal is not None:
             # It stays refused, and for the reason that it was.
             self._context = context
@@ -1690,7 +1691,7 @@ class SocketEngine(Engine):
         self,
         sock: socket.socket,
         snapshot: SSL.Context,
-        context: _Context,
+        context: EngineContext,
         wrapping: Wrapping,
     ) -> None:
         self._corked = False
@@ -1847,7 +1848,7 @@ class MemoryEngine(Engine):
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
         snapshot: SSL.Context,
-        context: _Context,
+        context: EngineContext,
         wrapping: Wrapping,
     ) -> None:
         connection = _openssl.Connection(snapshot)

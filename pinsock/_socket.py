@@ -13,70 +13,78 @@ What is overridden, and why:
 * ``accept``: the pins of a listening socket are those of the sockets it accepts.
 * ``_real_close`` and others: tell the engine that the descriptor's number is no longer ours.
 * Clear text: never, unless TLS was ended by ``unwrap`` (``_ClearText``).
-* ``__new__``: takes over the pins that ``wrap_socket(..., pins=...)`` was given.  ``ssl`` makes the
-  instance itself, deep inside ``_create``, and hands nothing of ours through.
+* ``_create``: hands through the pins that ``wrap_socket(..., pins=...)`` was given; what can fail
+  does so, as far as possible, while the descriptor is still the caller's; and it takes fewer steps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
 import socket
 import ssl
-import threading
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pinsock._engine import (
     CHANNEL_BINDING_TYPES,
     MAX_WRITE,
     Engine,
+    EngineContext,
     PinSource,
     SocketEngine,
+    Wrapping,
     check_context,
 )
+from pinsock._openssl import make_error
 from pinsock._pins import PinMatch
+from pinsock._session import PinnedSession, check_session
 
 if TYPE_CHECKING:
     from socket import _SendableFile
 
     from _typeshed import ReadableBuffer, WriteableBuffer
+    from OpenSSL import SSL
     from typing_extensions import Self
 
-__all__ = ["PinnedObject", "PinnedSocket", "given_to", "overriding"]
-
-
-class _Override(threading.local):
-    """The pins of the wrap that this thread is making, between ``overriding`` and ``__new__``."""
-
-    pins: tuple[PinSource | None] | None = None
-
-
-_override = _Override()
-
-
-class overriding:
-    """Have the next socket or object of this thread judged by ``pins``; None: by its context's."""
-
-    __slots__ = ("_outer", "_pins")
-
-    def __init__(self, pins: tuple[PinSource | None] | None) -> None:
-        self._pins = pins
-
-    def __enter__(self) -> None:
-        # A finalizer or a signal handler may wrap a socket of its own in the middle of this.
-        self._outer, _override.pins = _override.pins, self._pins
-
-    def __exit__(self, *_: object) -> None:
-        _override.pins = self._outer
+__all__ = ["PinnedObject", "PinnedSocket", "given_to"]
 
 
 def given_to(owner: object) -> tuple[PinSource | None] | None:
     """Return the pins that a socket or object was wrapped with; None: it has its context's."""
-    # They have arrived.  Not before: a class may make more instances than the one it returns.
-    _override.pins = None
     return owner._pins if isinstance(owner, _Pinned) else None
+
+
+class _Maker(EngineContext, Protocol):
+    """What is asked of the context that wraps a socket or BIOs."""
+
+    check_hostname: bool
+
+    def _encode_hostname(self, hostname: str | bytes | None) -> str | None:
+        """The name in A-labels."""
+
+    def _prepare(
+        self,
+        override: tuple[PinSource | None] | None,
+        server_side: bool,
+        server_hostname: str | None,
+    ) -> SSL.Context:
+        """The compiled settings for a connection; raises if there can be none."""
+
+    def _wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool,
+        server_hostname: str | None = None,
+        *,
+        owner: object = None,
+        session: PinnedSession | None = None,
+    ) -> Engine:
+        """The engine of a pair of BIOs."""
 
 
 class _Pinned:
@@ -84,12 +92,7 @@ class _Pinned:
 
     _sslobj: Engine | None
     #: The pins given to ``wrap_socket`` or ``wrap_bio`` (which may be None); None: the context's.
-    _pins: tuple[PinSource | None] | None
-
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
-        self = super().__new__(cls, *args, **kwargs)
-        self._pins = _override.pins
-        return self
+    _pins: tuple[PinSource | None] | None = None
 
     @property
     def pin_match(self) -> PinMatch | None:
@@ -145,6 +148,26 @@ class _Pinned:
 class PinnedObject(_Pinned, ssl.SSLObject):
     """An ``ssl.SSLObject`` whose peer is pinned; made by :meth:`PinnedContext.wrap_bio`."""
 
+    @classmethod
+    def _create(
+        cls,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        *,
+        server_side: bool,
+        server_hostname: str | None,
+        context: _Maker,
+        session: PinnedSession | None,
+        pins: tuple[PinSource | None] | None = None,
+    ) -> Self:
+        """Make one; as ``ssl.SSLObject`` does, and with the pins of the wrap."""
+        self = cls.__new__(cls)
+        self._pins = pins
+        self._sslobj = context._wrap_bio(
+            incoming, outgoing, server_side, server_hostname, owner=self, session=session
+        )
+        return self
+
     def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
         """Return channel binding data; None before the handshake's end.
 
@@ -162,8 +185,12 @@ class PinnedObject(_Pinned, ssl.SSLObject):
 _usual_size: Callable[..., int] = (
     len if "memoryview" not in ssl.SSLSocket.recv_into.__code__.co_names else lambda _buffer: 0
 )
-# What _create() takes for "not connected yet", and goes on.
+# What recv() says of a socket that is not connected: EINVAL is for those that are not TCP's.
 _NOT_CONNECTED = (errno.ENOTCONN, errno.EINVAL)
+
+# socket.socket makes enums of these, one by one.
+_family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
+_type_of: Callable[[socket.socket], int] = socket.SocketType.type.__get__
 
 
 class _ClearText(socket.socket):
@@ -227,12 +254,110 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
     _unwrapped = False
     do_handshake_on_connect: bool
     suppress_ragged_eofs: bool
-    _context: ssl.SSLContext
+    _context: EngineContext
+    _session: PinnedSession | None
+    _connected: bool
+
+    @classmethod
+    def _create(
+        cls,
+        sock: socket.socket,
+        *,
+        server_side: bool,
+        do_handshake_on_connect: bool,
+        suppress_ragged_eofs: bool,
+        server_hostname: str | bytes | None,
+        context: _Maker,
+        session: PinnedSession | None,
+        pins: tuple[PinSource | None] | None = None,
+    ) -> Self:
+        """Take over a socket's descriptor, and shake hands if it is connected; as ``ssl`` does.
+
+        Until it is taken over, what fails leaves it to the caller; from then on it is closed.
+        """
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
+            raise NotImplementedError("only stream sockets are supported")
+        if server_side:
+            if server_hostname:
+                raise ValueError("server_hostname can only be specified in client mode")
+            if session is not None:
+                raise ValueError("session can only be specified in client mode")
+        elif session is not None:
+            check_session(session)
+        if context.check_hostname and not server_hostname:
+            raise ValueError("check_hostname requires server_hostname")
+        try:
+            name = context._encode_hostname(server_hostname)
+        except Exception:
+            # That closes it from CPython 3.13 on, and a caller who counts on it finds it so.
+            if sys.version_info >= (3, 13):
+                socket.close(sock.detach())
+            raise
+        snapshot = context._prepare(pins, server_side, name)
+        timeout = sock.gettimeout()
+        ours = isinstance(sock, socket.SocketType)
+        family, kind = (_family_of(sock), _type_of(sock)) if ours else (sock.family, sock.type)
+        place = {"family": family, "type": kind, "proto": sock.proto, "fileno": sock.fileno()}
+        self = cls.__new__(cls, **place)
+        super(ssl.SSLSocket, self).__init__(**place)
+        sock.detach()
+        try:
+            self._context = context
+            self._session = session
+            self._sslobj = None
+            self._pins = pins
+            self.server_side = server_side
+            self.server_hostname = name
+            self.do_handshake_on_connect = do_handshake_on_connect
+            self.suppress_ragged_eofs = suppress_ragged_eofs
+            connected = self._has_peer()
+            if timeout != self.gettimeout():
+                self.settimeout(timeout)
+            self._connected = connected
+            if connected:
+                wrapping = Wrapping(pins, bool(server_side), name, self, session)
+                self._took(SocketEngine(self, snapshot, context, wrapping))
+                if do_handshake_on_connect:
+                    if timeout == 0:
+                        raise ValueError(
+                            "do_handshake_on_connect should not be specified for non-blocking "
+                            "sockets"
+                        )
+                    self.do_handshake()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.close()
+            raise
+        return self
+
+    def _has_peer(self) -> bool:
+        """Whether it is connected; raises if it was, and what the peer has said is still there.
+
+        Whoever reads that later might take it for what has come through TLS (CVE-2023-40217).
+        """
+        try:
+            self.getpeername()
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+        else:
+            return True
+        self.setblocking(False)
+        try:
+            data = socket.socket.recv(self, 1)
+        except OSError as error:
+            if error.errno not in _NOT_CONNECTED:
+                raise
+            return False
+        if data:
+            reason = "Closed before TLS handshake with data in recv buffer."
+            raise make_error(ssl.SSLError, errno.ENOTCONN, reason, reason=reason)
+        return False
 
     @property
     def context(self) -> ssl.SSLContext:
         """The context in use."""
-        return self._context
+        return cast(ssl.SSLContext, self._context)
 
     @context.setter
     def context(self, context: ssl.SSLContext) -> None:
@@ -241,7 +366,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
         checked = check_context(context)
         if self._sslobj is not None:
             self._sslobj.context = checked
-        self._context = context
+        self._context = checked
 
     def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
         """Return channel binding data; None before the handshake's end.
@@ -314,8 +439,8 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
             os.set_blocking(self.fileno(), self.gettimeout() is None)
 
     def _took(self, engine: SocketEngine) -> None:
-        """Remember the engine that was made for this socket; the context calls this."""
-        self._tls = engine
+        """Take the engine that was made for this socket; the context calls this, too."""
+        self._sslobj = self._tls = engine
 
     def _end_tls(self, *, shut_off: bool = False) -> None:
         if self._tls is not None:
@@ -352,8 +477,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
         super()._real_close()  # type: ignore[misc]  # typeshed does not list it
 
     def _check_clear(self, sending: bool) -> None:
-        # _create() looks for bytes that came before TLS, and has not set _connected by then.
-        if self._unwrapped or "_connected" not in self.__dict__ or self.fileno() < 0:
+        if self._unwrapped or self.fileno() < 0:
             return
         if self._tls is None:
             try:
@@ -375,14 +499,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
                 if error.args[0] == ssl.SSL_ERROR_EOF and self.suppress_ragged_eofs:
                     return b""
                 raise
-        try:
-            return super().recv(buflen, flags)
-        except OSError as error:
-            # If the peer has reset the connection already, _create() finds that out by this call,
-            # and on CPython 3.10 to 3.12 leaves the descriptor open.
-            if "_connected" not in self.__dict__ and error.errno not in _NOT_CONNECTED:
-                self.close()
-            raise
+        return super().recv(buflen, flags)
 
     def recv_into(
         self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0

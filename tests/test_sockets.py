@@ -12,6 +12,7 @@ import errno
 import functools
 import io
 import os
+import re
 import select
 import signal
 import socket
@@ -1052,6 +1053,115 @@ def test_a_connection_reset_before_the_wrap_is_closed(tls_version: ssl.TLSVersio
         wrap("pinned", tls_version, ours)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+def test_what_came_before_tls_is_refused(flavour: str, tls_version: ssl.TLSVersion) -> None:
+    """Clear text of a connection that was reset would be read as if it had come through TLS."""
+    ours, theirs = tcp_pair()
+    theirs.sendall(b"clear text")
+    reset(theirs)
+    poll = select.poll()
+    poll.register(ours, 0)
+    assert poll.poll(TIMEOUT * 1000)
+    number = ours.fileno()
+    with pytest.raises(ssl.SSLError, match="Closed before TLS handshake with data") as caught:
+        wrap(flavour, tls_version, ours)
+    assert caught.value.errno == errno.ENOTCONN
+    assert caught.value.library is None
+    assert caught.value.reason == "Closed before TLS handshake with data in recv buffer."
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+@pytest.mark.parametrize("server_side", [False, True])
+def test_what_ssl_refuses_to_wrap_stays_the_callers(
+    flavour: str, tls_version: ssl.TLSVersion, server_side: bool, kind: int
+) -> None:
+    """With ssl's errors: datagrams, names and sessions of servers, and a name that is missing."""
+    made = context(flavour, tls_version, server_side)
+    wrong: list[dict[str, object]] = [{"server_hostname": "localhost"}]
+    if kind == socket.SOCK_STREAM:
+        wrong = [{}]
+        if server_side:
+            wrong = [{"server_hostname": "localhost"}, {"session": object()}]
+    with socket.socket(socket.AF_INET, kind) as sock:
+        for arguments in wrong:
+            with pytest.raises((NotImplementedError, ValueError)) as caught:
+                made.wrap_socket(sock, server_side, **arguments)  # type: ignore[arg-type]  # wrong on purpose
+            expected = "requires server_hostname|only be specified in client mode"
+            if kind == socket.SOCK_DGRAM:
+                expected = "only stream sockets are supported"
+            assert re.search(expected, str(caught.value))
+        assert sock.fileno() >= 0
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_socket_is_made_with_all_that_ssl_gives_it(
+    tls_version: ssl.TLSVersion, connected: bool
+) -> None:
+    """A new Python's socket may have more: then ``PinnedSocket._create`` has to give it that."""
+    attributes: list[set[str]] = []
+    for flavour in FLAVOURS:
+        left, right = tcp_pair() if connected else (socket.socket(), socket.socket())
+        with right, wrap(flavour, tls_version, left) as made:
+            assert made.gettimeout() == (TIMEOUT if connected else None)
+            assert left.fileno() == -1
+            attributes.append(set(vars(made)) - {"_pins", "_tls"})
+    assert attributes[0] == attributes[1] == attributes[2]
+
+
+def test_a_pinned_object_is_made_with_all_that_ssl_gives_it(tls_version: ssl.TLSVersion) -> None:
+    """A new Python's object may have more: then ``PinnedObject._create`` has to give it that."""
+    made = [
+        context(flavour, tls_version).wrap_bio(
+            ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost"
+        )
+        for flavour in FLAVOURS
+    ]
+    attributes = [set(vars(each)) - {"_pins"} for each in made]
+    assert attributes[0] == attributes[1] == attributes[2]
+
+
+class _NoSocket:
+    """What event loops of others put in a socket's place: no socket, but like one."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
+def test_what_is_like_a_socket_is_wrapped_like_one(
+    flavour: str, tls_version: ssl.TLSVersion
+) -> None:
+    """Its descriptor, its family and its timeout are taken over."""
+    plain, theirs = socket.socketpair()
+    plain.settimeout(TIMEOUT)
+    number = plain.fileno()
+    with theirs, wrap(flavour, tls_version, cast(socket.socket, _NoSocket(plain))) as sock:
+        assert sock.family == theirs.family
+        assert sock.type == socket.SOCK_STREAM
+        assert sock.gettimeout() == TIMEOUT
+        assert sock.fileno() == number
+        assert plain.fileno() == -1
+
+
+def test_the_look_for_clear_text_waits_for_nothing(
+    tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are systems where a socket that is not connected waits for what comes."""
+    timeouts: list[float | None] = []
+
+    def looking(sock: socket.socket, size: int) -> bytes:
+        timeouts.append(sock.gettimeout())
+        raise OSError(errno.EINVAL, "not connected")
+
+    monkeypatch.setattr(socket.socket, "recv", looking)
+    with wrap("pinned", tls_version, socket.socket()) as made:
+        assert timeouts == [0]
+        assert made.gettimeout() is None
 
 
 def test_writing_to_a_peer_that_is_gone_is_the_error_of_the_system(
