@@ -472,10 +472,10 @@ class _BIOs:
 
 def _peek(sock: socket.socket) -> bytes:
     """What has come in, as far as it may be a ClientHello; it stays where it is."""
-    # recv() would wait, with the connection locked: if there is a timeout.
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return socket.socket.recv(sock, _USUAL_HELLO, socket.MSG_PEEK) if poll.poll(0) else b""
+    try:
+        return socket.socket.recv(sock, _USUAL_HELLO, socket.MSG_PEEK)
+    except BlockingIOError:
+        return b""
 
 
 class _Arrival:
@@ -1711,13 +1711,14 @@ class SocketEngine(Engine):
         hello = self._hello
         if hello is None or self._looked:
             return
-        with self._lock:
-            sock = self._socket()
-            if sock is None or self._closed:
-                return
-            if not hello.read_whole(_peek(sock)):
+        sock = self._socket()
+        if sock is None or self._closed:
+            return
+        # Without the lock: if the socket has a timeout recv() would wait, if there were nothing.
+        if not hello.read_whole(_peek(sock)):
+            with self._lock:
                 self._bios = _Arrival(self._connection, sock.fileno(), hello)
-            self._looked = True
+        self._looked = True
 
     def _address(self) -> Address | None:
         sock = self._socket()
