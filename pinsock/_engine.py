@@ -4,7 +4,7 @@ Theory of operation
 ===================
 
 CPython's sockets and objects are Python around one small object that does the TLS.  :class:`Engine`
-is that object: it drives an ``OpenSSL.SSL.Connection`` and gives back what ``_ssl.c`` would.
+is that object: it drives a connection of OpenSSL's and gives back what ``_ssl.c`` would.
 
 There is one loop, :meth:`Engine._run`.  It makes one OpenSSL call, and if OpenSSL wants bytes that
 are not there it waits for them and makes the call again.  How to wait is the transport's business:
@@ -408,7 +408,7 @@ class _BIOs:
         self,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
-        connection: _openssl.Connection,
+        pointer: SSLPointer,
         hello: HelloReader | None,
     ) -> None:
         self.incoming = incoming
@@ -417,7 +417,7 @@ class _BIOs:
         #: Move one record at a time.
         self.sparing = False
         self._records = _Records(incoming.read)
-        self._into_ssl, self._from_ssl = _openssl.use_memory(connection)
+        self._into_ssl, self._from_ssl = _openssl.use_memory(pointer)
         self._ended = False
 
     def feed(self) -> None:
@@ -485,23 +485,21 @@ class _Arrival:
     """
 
     __slots__ = (
-        "_connection",
         "_descriptor",
         "_from_ssl",
         "_hello",
         "_into_ssl",
         "_records",
+        "_ssl",
         "unsent",
     )
 
-    def __init__(
-        self, connection: _openssl.Connection, descriptor: int, hello: HelloReader
-    ) -> None:
-        self._connection = connection
+    def __init__(self, pointer: SSLPointer, descriptor: int, hello: HelloReader) -> None:
+        self._ssl = pointer
         self._descriptor = descriptor
         self._hello = hello
         self._records = _Records(functools.partial(os.read, descriptor))
-        self._into_ssl, self._from_ssl = _openssl.use_memory(connection)
+        self._into_ssl, self._from_ssl = _openssl.use_memory(pointer)
         self.unsent = b""
 
     def feed(self) -> None:
@@ -534,7 +532,7 @@ class _Arrival:
             self.unsent = self.unsent[sent:]
         if not self._hello.done:
             return self
-        _openssl.use_descriptor(self._connection, self._descriptor)
+        _openssl.use_descriptor(self._ssl, self._descriptor)
         return None
 
 
@@ -542,7 +540,7 @@ class Engine(abc.ABC):
     """One TLS connection; made by a ``PinnedSocket``, or by a context's hooks for ``ssl``.
 
     Args:
-        connection: the pyOpenSSL connection to drive.
+        pointer: the connection to drive.
         context: the context that made it.
         wrapping: what ``wrap_socket`` or ``wrap_bio`` was given.
         bios: what to move bytes between, if it is not OpenSSL that uses a descriptor.
@@ -559,7 +557,6 @@ class Engine(abc.ABC):
         "_calling",
         "_closed",
         "_complete",
-        "_connection",
         "_context",
         "_cut_short",
         "_deferred",
@@ -591,13 +588,13 @@ class Engine(abc.ABC):
 
     def __init__(
         self,
-        connection: _openssl.Connection,
+        pointer: SSLPointer,
         context: EngineContext,
         wrapping: Wrapping,
         bios: _BIOs | None,
         hello: HelloReader | None,
     ) -> None:
-        self._connection = connection
+        self._ssl = pointer
         self._bios: _BIOs | _Arrival | None = bios
         self._hello = hello
         self._closed = False
@@ -606,7 +603,6 @@ class Engine(abc.ABC):
         self._cut_short = False
         # The peer has given up.
         self._alerted = False
-        self._ssl: SSLPointer = _openssl.pointer_of(connection, self)
         self._context = context
         self._override = wrapping.override
         self.server_side = wrapping.server_side
@@ -632,22 +628,22 @@ class Engine(abc.ABC):
         self.certificates: _openssl.Certificates | None = None
         # What a read has found behind the bytes that it returned.
         self._kept: OSError | None = None
-        # The last read has left nothing in OpenSSL, or there was none; and something was written
-        # that may be answered.
-        self._drained = False
-        self._answer_due = False
         # There was a request for a certificate: reads may have something to send first.
         self._asked = False
         # Of this moment: what a session stands for, whatever the context is told afterwards.
         self._verification = context._verification()
+        # Something was written that may be answered, or there is a client whose first word is
+        # waited for; and the last read has left nothing in OpenSSL, or there was none.
+        self._answer_due = self._drained = bios is None and self.server_side
         if self.server_side:
-            _openssl.set_accept_state(self._ssl)
+            _openssl.set_accept_state(pointer)
         else:
-            _openssl.set_connect_state(self._ssl)
+            _openssl.set_connect_state(pointer)
             if self.server_hostname is not None:
                 self._set_name(self.server_hostname)
         if wrapping.session is not None:
             self.session = wrapping.session
+        _openssl.set_handler(pointer, self)  # from here on other threads come across it
 
     def unlock(self) -> None:
         """Make new locks: in a forked child, those that another thread held stay locked.
@@ -1119,7 +1115,7 @@ class Engine(abc.ABC):
                 return
         elif self._judged():
             return
-        elif self._deferred and self._connection.get_protocol_version() == SSL.TLS1_3_VERSION:
+        elif self._deferred and _openssl.version(self._ssl) == SSL.TLS1_3_VERSION:
             # That the client is not known yet is what the user has asked for.
             return
         self._refusal = Engine._unchecked
@@ -1546,14 +1542,15 @@ class Engine(abc.ABC):
     def selected_alpn_protocol(self) -> str | None:
         """The protocol that ALPN agreed on."""
         with self._lock:
-            return self._connection.get_alpn_proto_negotiated().decode("ascii") or None
+            return _openssl.View(self._ssl).get_alpn_proto_negotiated().decode("ascii") or None
 
     def cipher(self) -> tuple[str, str, int] | None:
         """``(name, protocol version, secret bits)`` of the cipher suite."""
         with self._lock:
-            name = self._connection.get_cipher_name()
-            version = self._connection.get_cipher_version()
-            bits = self._connection.get_cipher_bits()
+            view = _openssl.View(self._ssl)
+            name = view.get_cipher_name()
+            version = view.get_cipher_version()
+            bits = view.get_cipher_bits()
         if name is None or version is None or bits is None:
             return None
         return name, version, bits
@@ -1563,7 +1560,7 @@ class Engine(abc.ABC):
         if not self._complete:
             return None
         with self._lock:
-            return self._connection.get_protocol_version_name()
+            return _openssl.View(self._ssl).get_protocol_version_name()
 
     def group(self) -> str | None:
         """The name of the group of the key exchange; None before the handshake's end."""
@@ -1622,8 +1619,8 @@ class Engine(abc.ABC):
             # The first Finished message: the client's in a full handshake, the server's in a
             # resumed one (RFC 5929 section 3.1).
             if _openssl.resumed(self._ssl) ^ (not self.server_side):
-                return self._connection.get_finished()
-            return self._connection.get_peer_finished()
+                return _openssl.View(self._ssl).get_finished()
+            return _openssl.View(self._ssl).get_peer_finished()
 
     def _end_point(self) -> bytes | None:
         """The hash of the server's certificate (RFC 5929 section 4.1)."""
@@ -1695,17 +1692,15 @@ class SocketEngine(Engine):
         wrapping: Wrapping,
     ) -> None:
         self._corked = False
-        connection = _openssl.Connection(snapshot)
-        _openssl.use_descriptor(connection, sock.fileno())
-        hello = HelloReader() if wrapping.server_side else None
-        super().__init__(connection, context, wrapping, None, hello)
+        self._looked = False
+        pointer = _openssl.new_connection(snapshot)
+        _openssl.use_descriptor(pointer, sock.fileno())
         # Held weakly: the socket holds this engine, and must go when its user lets go of it.
         self._socket = _SocketReference(sock, _forget_descriptor)
-        self._socket.key = self._ssl
+        self._socket.key = pointer
         self._owner = cast("weakref.ref[object]", self._socket)
-        # A server waits for the client's first word.
-        self._answer_due = self._drained = wrapping.server_side
-        self._looked = False
+        hello = HelloReader() if wrapping.server_side else None
+        super().__init__(pointer, context, wrapping, None, hello)
 
     def _look_at_hello(self) -> None:
         hello = self._hello
@@ -1717,7 +1712,7 @@ class SocketEngine(Engine):
         # Without the lock: if the socket has a timeout recv() would wait, if there were nothing.
         if not hello.read_whole(_peek(sock)):
             with self._lock:
-                self._bios = _Arrival(self._connection, sock.fileno(), hello)
+                self._bios = _Arrival(self._ssl, sock.fileno(), hello)
         self._looked = True
 
     def _address(self) -> Address | None:
@@ -1766,7 +1761,7 @@ class SocketEngine(Engine):
             if self._calling:
                 # By a callback, or a signal handler that interrupts one.  OpenSSL goes on when it
                 # returns, with an alert for instance: into the void.
-                _openssl.use_memory(self._connection)
+                _openssl.use_memory(self._ssl)
 
     def lose_descriptor(self) -> None:
         """As ``close``, from a garbage collection: that waits for nobody."""
@@ -1852,11 +1847,11 @@ class MemoryEngine(Engine):
         context: EngineContext,
         wrapping: Wrapping,
     ) -> None:
-        connection = _openssl.Connection(snapshot)
+        pointer = _openssl.new_connection(snapshot)
         hello = HelloReader() if wrapping.server_side else None
-        bios = _BIOs(incoming, outgoing, connection, hello)
-        super().__init__(connection, context, wrapping, bios, hello)
+        bios = _BIOs(incoming, outgoing, pointer, hello)
         self._owner = None if wrapping.owner is None else weakref.ref(wrapping.owner)
+        super().__init__(pointer, context, wrapping, bios, hello)
 
     def _wait(
         self, code: int, deadline: float | None, what: str, *, asked: bool = True

@@ -121,6 +121,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "SSL_shutdown",
         "SSL_state_string_long",
         "SSL_verify_client_post_handshake",
+        "SSL_version",
         "SSL_write",
         "X509_STORE_CTX_get_current_cert",
         "X509_STORE_CTX_get_error",
@@ -1055,40 +1056,44 @@ def set_psk_server_callback(context: SSL.Context, hint: bytes) -> None:
 # Connections -------------------------------------------------------------------------------------
 
 
-class Connection(SSL.Connection):
-    """A connection without what pyOpenSSL keeps for its own callbacks and sockets.
+def new_connection(context: SSL.Context) -> SSLPointer:
+    """A connection with the settings of ``context``.
 
-    No callback of pyOpenSSL's would find it: those of ``SSL.Context`` are not to be used.  (1 % of
-    a handshake, and a quarter of a KiB for each connection.)
+    Not an ``SSL.Connection``: what that keeps for its own callbacks and sockets takes time and
+    memory, and is not used.  (1 % of a handshake, and half a KiB for each connection.)
     """
+    pointer: SSLPointer = _ffi.gc(_check(_lib.SSL_new(_raw(context))), _lib.SSL_free)
+    return pointer
+
+
+class View(SSL.Connection):
+    """A connection as pyOpenSSL shows it, to be asked, and not to be used."""
 
     _socket = None
 
-    def __init__(self, context: SSL.Context) -> None:
-        self._ssl = _ffi.gc(_check(_lib.SSL_new(_raw(context))), _lib.SSL_free)
+    def __init__(self, pointer: SSLPointer) -> None:
+        self._ssl = pointer
 
 
-def use_descriptor(connection: Connection, fileno: int) -> None:
+def use_descriptor(pointer: SSLPointer, fileno: int) -> None:
     """Have a connection read and write a file descriptor from here on."""
     # Memory BIOs go with this.
-    _check(_lib.SSL_set_fd(connection._ssl, fileno))
+    _check(_lib.SSL_set_fd(pointer, fileno))
 
 
-def use_memory(connection: Connection) -> tuple[BIOPointer, BIOPointer]:
+def use_memory(pointer: SSLPointer) -> tuple[BIOPointer, BIOPointer]:
     """Have a connection read from a memory BIO from here on, and write to another; return them."""
     into, out = (_check(_lib.BIO_new(_lib.BIO_s_mem())) for _ in range(2))
-    _lib.SSL_set_bio(connection._ssl, into, out)  # which owns them from here on
+    _lib.SSL_set_bio(pointer, into, out)  # which owns them from here on
     return into, out
 
 
-def pointer_of(connection: Connection, handler: Handler) -> SSLPointer:
-    """The ``SSL *`` of a connection, whose callbacks will go to ``handler``."""
-    pointer: SSLPointer = connection._ssl
-    # The connection's own keeps the SSL alive.
+def set_handler(pointer: SSLPointer, handler: Handler) -> None:
+    """Have the callbacks of a connection go to ``handler``."""
     reference = _Reference(handler, _forget)
+    # Not the pointer itself, which keeps the SSL alive.
     reference.key = _ffi.cast("SSL *", pointer)
     _handlers[reference.key] = reference
-    return pointer
 
 
 def bio_drain(bio: BIOPointer) -> bytes:
@@ -1145,6 +1150,12 @@ def request_certificate(pointer: SSLPointer) -> None:
 
 
 WRONG_SSL_VERSION = 266  # SSL_R_WRONG_SSL_VERSION of sslerr.h
+
+
+def version(pointer: SSLPointer) -> int:
+    """The number of the protocol version; 0x0304 is TLS 1.3."""
+    number: int = _lib.SSL_version(pointer)
+    return number
 
 
 def in_handshake(pointer: SSLPointer) -> bool:

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 import pinsock
 from pinsock import Pin, PinError, PinMismatchError, PinnedContext, PinSet, _openssl
+from pinsock._engine import Engine
 from pinsock._verdict import Verdict
 from tests import certificates, peers
 from tests.certificates import make_chain
@@ -767,6 +768,31 @@ def test_what_cannot_be_wrapped_stays_the_callers(wrong: str) -> None:
             )
         # From CPython 3.13 on ssl closes it for a wrong name, and so do we.
         assert (left.fileno() >= 0) == (wrong != "name" or sys.version_info < (3, 13))
+
+
+@pytest.mark.parametrize("transport", ["bio", "socket"])
+def test_connections_can_be_listed_while_another_thread_makes_one(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is half made is none yet."""
+    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT, pins=PIN)
+    real = Engine.unlock
+    listed: list[object] = []
+
+    def unlock(engine: Engine) -> None:
+        listed.append(context.connections())
+        real(engine)
+
+    monkeypatch.setattr(Engine, "unlock", unlock)
+    if transport == "bio":
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+    else:
+        left, right = socket.socketpair()
+        with right, context.wrap_socket(
+            left, server_hostname="localhost", do_handshake_on_connect=False
+        ):
+            pass
+    assert listed == [[]]
 
 
 # What comes from the peer ------------------------------------------------------------------------
