@@ -22,7 +22,7 @@ from OpenSSL import SSL
 
 from pinsock import Pin
 from tests.benchmarks.compare import FORMAT, Comparison, Earlier, NoResultsError
-from tests.benchmarks.contenders import CONTENDERS, Contender, Target
+from tests.benchmarks.contenders import CONTENDERS, Contender, NotMeasuredError, Target
 from tests.benchmarks.floor import floor
 from tests.benchmarks.measures import (
     BASELINE,
@@ -30,7 +30,6 @@ from tests.benchmarks.measures import (
     MEASURES,
     QUICK,
     Measure,
-    NotMeasuredError,
     Sampler,
     Sizes,
 )

@@ -1,4 +1,4 @@
-"""Who is compared: four ways to have a TLS connection, behind one small interface.
+"""Who is compared: five ways to have a TLS connection, behind one small interface.
 
 A :class:`Link` holds the contender's own bound methods, with nothing in between that would be
 measured too.  Every contender makes its context as its users would, with the same trust store and
@@ -21,15 +21,28 @@ from typing import NamedTuple, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
-from OpenSSL._util import lib
+from OpenSSL._util import ffi, lib
 
 import pinsock
 from tests.benchmarks.server import NO, REQUEST, RESUMED, TLS_VERSIONS, YES, HasOptions
 
-__all__ = ["CONTENDERS", "HOST", "BareOpenSSL", "Contender", "Link", "Target", "resumed"]
+__all__ = [
+    "CONTENDERS",
+    "HOST",
+    "Bare",
+    "Contender",
+    "Link",
+    "NotMeasuredError",
+    "Target",
+    "resumed",
+]
 
 HOST = "localhost"
 _Result = TypeVar("_Result")
+
+
+class NotMeasuredError(Exception):
+    """This contender cannot do what is to be measured."""
 
 
 @dataclass(frozen=True)
@@ -318,38 +331,224 @@ class _Waiting:
             rest = rest[self.retry(functools.partial(self._connection.send, rest)) :]
 
 
-class BareOpenSSL:
-    """A client's handshake by nothing but the calls of OpenSSL that it cannot do without.
+class Bare(Contender):
+    """OpenSSL's calls through the bindings, and nothing around them that can be left out.
 
-    It is the floor of a pinsock context: the context's own compiled settings, so that the same is
-    sent, and the chain and the host name are checked; but no verify callback, no ``poll`` (OpenSSL
-    waits), no socket object, no Python between the calls.
+    It is the floor of what is written in Python: no verify callback, no ``poll`` (OpenSSL waits),
+    no lock, no state, no error that says what is wrong.  The settings are a pinsock context's own
+    compiled ones, so that the same is sent, and the chain and the host name are checked.  As a
+    server, and with asyncio, it sits in the standard library's socket or object.
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    name = "bare"
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        unpinned = Unpinned(target)
+        unpinned.connect().close()  # it knows the server then
+        made = unpinned.ssl_context()
+        assert isinstance(made, pinsock.PinnedContext)
+        self.take(made)
+
+    @classmethod
+    def of(cls, context: ssl.SSLContext) -> Bare:
+        """One with the settings of somebody else's context; it does nothing but handshakes."""
         assert isinstance(context, pinsock.PinnedContext)
-        self._context = context
+        self = cls.__new__(cls)
+        self.take(context)
+        return self
+
+    def take(self, context: pinsock.PinnedContext) -> None:
+        """Take over the settings of a context's next connection."""
+        self._settings = context
         self.follow()
 
     def follow(self) -> None:
-        """Take over the settings of the context's next connection."""
-        self._snapshot = self._context._prepare(None, False, HOST)
+        """Take them over once more: what a context knows of a server changes them."""
+        self._snapshot = self._settings._prepare(None, False, HOST)
 
-    def handshake(self, sock: socket.socket) -> None:
-        """Shake hands on a blocking socket, and close it."""
-        host = HOST.encode("ascii")
-        pointer = lib.SSL_new(self._snapshot._context)
+    def new_context(self, cafile: str | None = None) -> object:
+        raise NotImplementedError
+
+    def ssl_context(self) -> ssl.SSLContext:
+        return _BareContext(ssl.PROTOCOL_TLS_CLIENT, self._snapshot)
+
+    def server_context(self, *, mutual: bool) -> ssl.SSLContext:
+        made = Unpinned(self.target).server_context(mutual=mutual)
+        assert isinstance(made, pinsock.PinnedContext)
+        return _BareContext(ssl.PROTOCOL_TLS_SERVER, made._prepare(None, True, None))
+
+    def handshake(self, sock: socket.socket) -> object:
+        """Shake hands on a blocking socket, and return the ``SSL *``."""
+        pointer = _bare_connection(self._snapshot, HOST)
         lib.SSL_set_fd(pointer, sock.fileno())
-        lib.SSL_set_connect_state(pointer)
-        lib.SSL_set_tlsext_host_name(pointer, host)
-        lib.X509_VERIFY_PARAM_set1_host(lib.SSL_get0_param(pointer), host, len(host))
-        result = lib.SSL_do_handshake(pointer)
-        lib.SSL_free(pointer)
+        _positive(lib.SSL_do_handshake(pointer))
+        return pointer
+
+    def handshake_and_close(self, sock: socket.socket) -> None:
+        """All of a handshake's cost; for its socket, too."""
+        lib.SSL_free(self.handshake(sock))
         sock.close()
-        if result != 1:
-            raise ConnectionError("the handshake failed")
+
+    def wrap(self, sock: socket.socket, session: object = None) -> Link:
+        if session is not None:
+            raise NotMeasuredError("it keeps no sessions")
+        sock.settimeout(None)
+        pointer = self.handshake(sock)
+        memory = ffi.new("char[]", _MUCH)
+        view = ffi.buffer(memory)
+
+        def recv(size: int) -> bytes:
+            data: bytes = view[: _positive(lib.SSL_read(pointer, memory, size))]
+            return data
+
+        def recv_into(buffer: bytearray) -> int:
+            with ffi.from_buffer(buffer) as place:
+                return _positive(lib.SSL_read(pointer, place, len(buffer)))
+
+        def sendall(data: bytes) -> None:
+            _positive(lib.SSL_write(pointer, data, len(data)))
+
+        def close() -> None:
+            lib.SSL_free(pointer)
+            sock.close()
+
+        def cipher() -> str:
+            found = lib.SSL_get_current_cipher(pointer)
+            names = (lib.SSL_CIPHER_get_name(found), lib.SSL_get_version(pointer))
+            name, version = (ffi.string(each).decode("ascii") for each in names)
+            return str((name, version, lib.SSL_CIPHER_get_bits(found, ffi.NULL)))
+
+        return Link(recv, recv_into, sendall, close, lambda: None, cipher, sock)
+
+
+_MUCH = 1 << 20  # bytes: what is received at a time, at most
+
+
+def _positive(result: int) -> int:
+    if result <= 0:
+        raise ConnectionError("a call of OpenSSL's failed")
+    return result
+
+
+def _bare_connection(snapshot: SSL.Context, host: str | None) -> object:
+    """A new ``SSL *``; of a client, if there is a host."""
+    pointer = lib.SSL_new(snapshot._context)
+    if host is None:
+        lib.SSL_set_accept_state(pointer)
+    else:
+        name = host.encode("ascii")
+        lib.SSL_set_connect_state(pointer)
+        lib.SSL_set_tlsext_host_name(pointer, name)
+        lib.X509_VERIFY_PARAM_set1_host(lib.SSL_get0_param(pointer), name, len(name))
+    return pointer
+
+
+class _BareContext(ssl.SSLContext):
+    """A context whose sockets and objects are the standard library's but for what they call."""
+
+    def __new__(cls, protocol: int, snapshot: SSL.Context) -> _BareContext:
+        return super().__new__(cls, protocol)
+
+    def __init__(self, protocol: int, snapshot: SSL.Context) -> None:
+        self._snapshot = snapshot
+
+    def _wrap_socket(
+        self, sock: socket.socket, server_side: bool, server_hostname: str | None, **_: object
+    ) -> _BareEngine:
+        return _BareEngine(_bare_connection(self._snapshot, server_hostname), sock)
+
+    def _wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool,
+        server_hostname: str | None,
+        **_: object,
+    ) -> _BareMemoryEngine:
+        pointer = _bare_connection(self._snapshot, server_hostname)
+        return _BareMemoryEngine(pointer, incoming, outgoing)
+
+
+class _BareEngine:
+    """What the standard library's socket calls, on a blocking descriptor."""
+
+    session = context = None
+
+    def __init__(self, pointer: object, sock: socket.socket) -> None:
+        self._ssl = pointer
+        lib.SSL_set_fd(pointer, sock.fileno())
+
+    def __del__(self) -> None:
+        lib.SSL_free(self._ssl)
+
+    def do_handshake(self) -> None:
+        _positive(lib.SSL_do_handshake(self._ssl))
+
+    def write(self, data: bytes) -> int:
+        return _positive(lib.SSL_write(self._ssl, bytes(data), len(data)))
+
+
+class _BareMemoryEngine:
+    """What the standard library's object calls: bytes are moved from and to its BIOs."""
+
+    session = context = None
+
+    def __init__(self, pointer: object, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        self._ssl = pointer
+        self._incoming, self._outgoing = incoming, outgoing
+        self._into, self._from = (lib.BIO_new(lib.BIO_s_mem()) for _ in range(2))
+        lib.SSL_set_bio(pointer, self._into, self._from)
+        self._memory = ffi.new("char[]", _SOME)
+        self._view = ffi.buffer(self._memory)
+
+    def __del__(self) -> None:
+        lib.SSL_free(self._ssl)
+
+    def _call(self, call: Callable[..., int], *arguments: object) -> int:
+        if self._incoming.pending:
+            data = self._incoming.read()
+            lib.BIO_write(self._into, data, len(data))
+        elif self._incoming.eof:
+            lib.BIO_set_mem_eof_return(self._into, 0)
+        lib.ERR_clear_error()
+        result = call(self._ssl, *arguments)
+        while (size := lib.BIO_read(self._from, self._memory, _SOME)) > 0:
+            self._outgoing.write(self._view[:size])
+        if result > 0:
+            return result
+        code = lib.SSL_get_error(self._ssl, result)
+        if code == lib.SSL_ERROR_WANT_READ:
+            raise ssl.SSLWantReadError(code, "The operation did not complete (read)")
+        raise ssl.SSLError(code, "a call of OpenSSL's failed")
+
+    def do_handshake(self) -> None:
+        self._call(lib.SSL_do_handshake)
+
+    def read(self, size: int) -> bytes:
+        done = self._call(lib.SSL_read, self._memory, min(size, _SOME))
+        data: bytes = self._view[:done]
+        return data
+
+    def write(self, data: bytes) -> int:
+        return self._call(lib.SSL_write, bytes(data), len(data))
+
+    def shutdown(self) -> None:
+        self._call(lambda pointer: lib.SSL_shutdown(pointer) or lib.SSL_shutdown(pointer))
+
+    def getpeercert(self, _binary_form: bool = False) -> object:
+        return {}
+
+    def cipher(self) -> None:
+        return None
+
+    def compression(self) -> None:
+        return None
+
+
+_SOME = 1 << 16  # bytes: what is moved at a time, at most
 
 
 CONTENDERS: dict[str, type[Contender]] = {
-    kind.name: kind for kind in (Stdlib, Unpinned, Pinned, PyOpenSSL)
+    kind.name: kind for kind in (Stdlib, Unpinned, Pinned, PyOpenSSL, Bare)
 }

@@ -24,7 +24,15 @@ from dataclasses import dataclass
 import pinsock
 from tests.benchmarks import child
 from tests.benchmarks.clients import Clients
-from tests.benchmarks.contenders import CONTENDERS, HOST, BareOpenSSL, Contender, Link, resumed
+from tests.benchmarks.contenders import (
+    CONTENDERS,
+    HOST,
+    Bare,
+    Contender,
+    Link,
+    NotMeasuredError,
+    resumed,
+)
 from tests.benchmarks.server import CHUNK, DOWNLOAD, ECHO, PATIENCE, REQUEST, UPLOAD, YES, wait_for
 
 __all__ = [
@@ -34,7 +42,6 @@ __all__ = [
     "QUICK",
     "Goal",
     "Measure",
-    "NotMeasuredError",
     "Sampler",
     "Sizes",
 ]
@@ -90,10 +97,6 @@ QUICK = Sizes(
     hosts=300,
     lookups=100,
 )
-
-
-class NotMeasuredError(Exception):
-    """This contender cannot do what is to be measured."""
 
 
 @dataclass(frozen=True)
@@ -200,13 +203,13 @@ def _one_handshake(contender: Contender, session: object = None) -> float:
 def _own_share(contender: Contender, sizes: Sizes) -> Iterator[Sampler]:
     context = contender.ssl_context()
     assert context is not None
-    bare = BareOpenSSL(context)
+    bare = Bare.of(context)
 
     def one_bare() -> float:
         sock = contender.target.connect()
         sock.settimeout(None)
         start = time.process_time()
-        bare.handshake(sock)
+        bare.handshake_and_close(sock)
         return time.process_time() - start
 
     def sample() -> float:
@@ -486,7 +489,10 @@ def _build_hosts(contender: Contender, sizes: Sizes) -> Iterator[Sampler]:
 _ONLY_PINSOCK = ("pinned",)
 _SSL_CONTEXTS = ("ssl", "pins=None", "pinned")
 #: Without pins for its clients, a pinned server is a server without pins.
-_PLAIN_SERVERS = ("ssl", "pins=None")
+_PLAIN_SERVERS = ("ssl", "pins=None", "bare")
+_ASYNCIO = (*_SSL_CONTEXTS, "bare")
+#: The bare one keeps no session and makes no context that a user would.
+_USABLE = tuple(name for name in CONTENDERS if name != "bare")
 
 MEASURES: tuple[Measure, ...] = (
     Measure(
@@ -512,6 +518,7 @@ MEASURES: tuple[Measure, ...] = (
         "1/CPU s",
         _per_cpu_second,
         _resumed,
+        _USABLE,
         goal=Goal(1.0, 0.8),
     ),
     Measure(
@@ -612,7 +619,7 @@ MEASURES: tuple[Measure, ...] = (
         "us",
         _microseconds,
         _asyncio,
-        _SSL_CONTEXTS,
+        _ASYNCIO,
         goal=Goal(1.0, 0.8),
     ),
     Measure(
@@ -621,6 +628,7 @@ MEASURES: tuple[Measure, ...] = (
         "ms",
         _milliseconds,
         _in_child("context"),
+        _USABLE,
         in_child=True,
         goal=Goal(0.4, 0.25),
     ),
@@ -630,6 +638,7 @@ MEASURES: tuple[Measure, ...] = (
         "ms",
         _milliseconds,
         _contexts(system=True),
+        _USABLE,
         goal=Goal(0.05, 0.01),
     ),
     Measure(
@@ -638,6 +647,7 @@ MEASURES: tuple[Measure, ...] = (
         "ms",
         _milliseconds,
         _contexts(system=False),
+        _USABLE,
     ),
     Measure(
         "memory",
@@ -645,6 +655,7 @@ MEASURES: tuple[Measure, ...] = (
         "KiB",
         _kib,
         _in_child("memory"),
+        _USABLE,
         in_child=True,
         goal=Goal(1.0, 0.9),
     ),
