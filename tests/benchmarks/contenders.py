@@ -39,6 +39,8 @@ __all__ = [
 
 HOST = "localhost"
 _Result = TypeVar("_Result")
+# Bytes: what the bare one receives, and moves between BIOs, at a time and at most.
+_MUCH, _SOME = 1 << 20, 1 << 16
 
 
 class NotMeasuredError(Exception):
@@ -368,7 +370,7 @@ class Bare(Contender):
         self._snapshot = self._settings._prepare(None, False, HOST)
 
     def new_context(self, cafile: str | None = None) -> object:
-        raise NotImplementedError
+        raise NotMeasuredError("its contexts are pinsock's")
 
     def ssl_context(self) -> ssl.SSLContext:
         return _BareContext(ssl.PROTOCOL_TLS_CLIENT, self._snapshot)
@@ -422,9 +424,6 @@ class Bare(Contender):
         return Link(recv, recv_into, sendall, close, lambda: None, cipher, sock)
 
 
-_MUCH = 1 << 20  # bytes: what is received at a time, at most
-
-
 def _positive(result: int) -> int:
     if result <= 0:
         raise ConnectionError("a call of OpenSSL's failed")
@@ -473,8 +472,6 @@ class _BareContext(ssl.SSLContext):
 class _BareEngine:
     """What the standard library's socket calls, on a blocking descriptor."""
 
-    session = context = None
-
     def __init__(self, pointer: object, sock: socket.socket) -> None:
         self._ssl = pointer
         lib.SSL_set_fd(pointer, sock.fileno())
@@ -491,8 +488,6 @@ class _BareEngine:
 
 class _BareMemoryEngine:
     """What the standard library's object calls: bytes are moved from and to its BIOs."""
-
-    session = context = None
 
     def __init__(self, pointer: object, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self._ssl = pointer
@@ -544,9 +539,6 @@ class _BareMemoryEngine:
 
     def compression(self) -> None:
         return None
-
-
-_SOME = 1 << 16  # bytes: what is moved at a time, at most
 
 
 CONTENDERS: dict[str, type[Contender]] = {

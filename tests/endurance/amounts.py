@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from OpenSSL import SSL
 
 from pinsock import PinnedObject, PinnedSocket, _engine
 from tests import peers
@@ -43,7 +42,7 @@ _PART = 1.0 if FULL else float(_SAID or 0.01)
 ENDURANCE = pytest.mark.skipif(_SAID is None, reason="PINSOCK_ENDURANCE is not set")
 
 # What is counted: whatever there is once for each connection.
-_KINDS = (_engine.Engine, PinnedSocket, PinnedObject, SSL.Connection)
+_KINDS = (_engine.Engine, PinnedSocket, PinnedObject)
 _MIB = 2**20
 
 
