@@ -145,11 +145,6 @@ def _source(pins: PinSet | PinSource | None) -> PinSource | None:
     return pins
 
 
-def _override(pins: _PinsArgument) -> tuple[PinSource | None] | None:
-    """The source for the ``pins`` argument of a wrap, in a tuple; None: it was not given."""
-    return None if isinstance(pins, _Unset) else (_source(_normalise(pins)),)
-
-
 @functools.lru_cache(maxsize=32)
 def _pinned(cls: type[_Wrapped], ours: type[_Wrapped]) -> type[_Wrapped]:
     """The class to make a connection of, where the user has named ``cls``: one of ours, too.
@@ -164,6 +159,22 @@ def _pinned(cls: type[_Wrapped], ours: type[_Wrapped]) -> type[_Wrapped]:
     return type(cls.__name__, (cls, ours), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
+def _creating(cls: type[_Wrapped], pins: _PinsArgument) -> Callable[..., _Wrapped]:
+    """What makes a connection of a class, with the pins of a wrap if there are any."""
+    create: Callable[..., _Wrapped] = cls._create
+    if isinstance(pins, _Unset):
+        return create
+    if getattr(create, "__func__", None) not in _CREATE:
+        raise TypeError(
+            f"{cls.__name__} has a _create() of its own, and pins= might not get through it: "
+            "give the pins to the context"
+        )
+    return functools.partial(create, pins=(_source(_normalise(pins)),))
+
+
+_CREATE = (PinnedSocket._create.__func__, PinnedObject._create.__func__)  # type: ignore[attr-defined]  # methods
+
+
 #: Private names of the standard library that the package relies on, by owner; the test of this
 #: table is the tripwire that tells which of them a new Python has moved.
 PRIVATE_NAMES: dict[object, tuple[str, ...]] = {
@@ -174,7 +185,8 @@ PRIVATE_NAMES: dict[object, tuple[str, ...]] = {
         "_wrap_bio",
         "_wrap_socket",
     ),
-    ssl.SSLSocket: ("_real_close",),
+    ssl.SSLSocket: ("_create", "_real_close"),
+    ssl.SSLObject: ("_create",),
     ssl: ("_TLSAlertType", "_TLSContentType", "_TLSMessageType"),
     _ssl: ("_DEFAULT_CIPHERS",),
 }
@@ -562,7 +574,7 @@ class PinnedContext(_SSLContext):
             PinError, ssl.SSLError, OSError: the handshake failed.
         """
         cls = _pinned(self.sslsocket_class, PinnedSocket)
-        create: Callable[..., PinnedSocket] = cls._create
+        create: Callable[..., PinnedSocket] = _creating(cls, pins)
         return create(
             sock=sock,
             server_side=server_side,
@@ -571,7 +583,6 @@ class PinnedContext(_SSLContext):
             server_hostname=server_hostname,
             context=self,
             session=session,
-            pins=_override(pins),
         )
 
     def wrap_bio(  # type: ignore[override]  # `pins` is one argument more than ssl has
@@ -593,7 +604,7 @@ class PinnedContext(_SSLContext):
             ValueError: there are pins, and ``verify_mode`` is ``CERT_NONE``.
         """
         cls = _pinned(self.sslobject_class, PinnedObject)
-        create: Callable[..., PinnedObject] = cls._create
+        create: Callable[..., PinnedObject] = _creating(cls, pins)
         return create(
             incoming,
             outgoing,
@@ -601,7 +612,6 @@ class PinnedContext(_SSLContext):
             server_hostname=self._encode_hostname(server_hostname),
             session=session,
             context=self,
-            pins=_override(pins),
         )
 
     def _encode_hostname(self, hostname: str | bytes | None) -> str | None:
@@ -620,11 +630,13 @@ class PinnedContext(_SSLContext):
         *,
         owner: object = None,
         session: PinnedSession | None = None,
+        snapshot: SSL.Context | None = None,
     ) -> SocketEngine:
         if not isinstance(sock, PinnedSocket):
             raise TypeError(f"a PinnedContext wraps a PinnedSocket, not {type(sock).__name__}")
         override = given_to(owner)
-        snapshot = self._prepare(override, server_side, server_hostname)
+        if snapshot is None:  # by connect()
+            snapshot = self._prepare(override, server_side, server_hostname)
         wrapping = Wrapping(override, bool(server_side), server_hostname, owner, session)
         engine = SocketEngine(sock, snapshot, self, wrapping)
         sock._took(engine)

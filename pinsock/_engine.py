@@ -357,27 +357,21 @@ class Wrapping(NamedTuple):
 
 
 class _Records:
-    """Takes one record at a time (RFC 8446 section 5.1): what comes behind it is not ours to take.
+    """Tells where records end (RFC 8446 section 5.1): what comes behind may not be ours to take."""
 
-    Args:
-        read: takes the number of bytes wanted, and returns as many or fewer.
-    """
+    __slots__ = ("_announced", "_header")
 
-    __slots__ = ("_announced", "_header", "_read")
-
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
+    def __init__(self) -> None:
         self._header = b""
         self._announced = 0
 
-    def take(self) -> bytes:
-        """The header of a record, or as much as there is of what it announced."""
-        data = self._read(self._announced or 5 - len(self._header))
-        self.follow(data)
-        return data
+    @property
+    def wanted(self) -> int:
+        """How many bytes to read next, and no more: those of a header, or what it announced."""
+        return self._announced or 5 - len(self._header)
 
     def follow(self, data: bytes) -> None:
-        """Take note of the next bytes, read by other means: where do they leave off?"""
+        """Take note of the next bytes: where do they leave off?"""
         if self._header:
             data = self._header + data
         position, end = self._announced, len(data)
@@ -416,7 +410,7 @@ class _BIOs:
         self._hello = hello
         #: Move one record at a time.
         self.sparing = False
-        self._records = _Records(incoming.read)
+        self._records = _Records()
         self._into_ssl, self._from_ssl = _openssl.use_memory(pointer)
         self._ended = False
 
@@ -424,12 +418,8 @@ class _BIOs:
         """Move what has come in to OpenSSL, the end of the stream too."""
         incoming = self.incoming
         if incoming.pending:
-            if self.sparing:
-                data = self._records.take()
-            else:
-                data = incoming.read()
-                # It may end in the middle of a record, and from there on be spared.
-                self._records.follow(data)
+            data = incoming.read(self._records.wanted if self.sparing else -1)
+            self._records.follow(data)
             if self._hello is not None:
                 self._hello.feed(data)
                 if self._hello.done:
@@ -473,7 +463,7 @@ class _BIOs:
 def _peek(sock: socket.socket) -> bytes:
     """What has come in, as far as it may be a ClientHello; it stays where it is."""
     try:
-        return socket.socket.recv(sock, _USUAL_HELLO, socket.MSG_PEEK)
+        return socket.SocketType.recv(sock, _USUAL_HELLO, socket.MSG_PEEK)
     except BlockingIOError:
         return b""
 
@@ -498,9 +488,13 @@ class _Arrival:
         self._ssl = pointer
         self._descriptor = descriptor
         self._hello = hello
-        self._records = _Records(functools.partial(os.read, descriptor))
+        self._records = _Records()
         self._into_ssl, self._from_ssl = _openssl.use_memory(pointer)
         self.unsent = b""
+
+    def let_go(self) -> None:
+        """Forget the descriptor, in the middle of reading and writing maybe: that fails then."""
+        self._descriptor = -1
 
     def feed(self) -> None:
         """Move what there is of the ClientHello to OpenSSL, the end of the stream too."""
@@ -508,9 +502,10 @@ class _Arrival:
             if self._hello.done:
                 return
             try:
-                data = self._records.take()
+                data = os.read(self._descriptor, self._records.wanted)
             except BlockingIOError:
                 return
+            self._records.follow(data)
             if not data:
                 _openssl.bio_end(self._into_ssl)
                 return
@@ -1674,9 +1669,9 @@ class _SocketReference(weakref.ref[socket.socket]):
 
 def _forget_descriptor(reference: weakref.ref[socket.socket]) -> None:
     """Called when a socket is gone that nobody has closed, and its descriptor with it."""
-    # The reference is the engine's: there is one.
     engine = _openssl.handler_of(cast(_SocketReference, reference).key)
-    cast(SocketEngine, engine).lose_descriptor()
+    if engine is not None:  # it was made to the end
+        cast(SocketEngine, engine).lose_descriptor()
 
 
 class SocketEngine(Engine):
@@ -1758,7 +1753,9 @@ class SocketEngine(Engine):
             self._uncork()
             self._shut_off = shut_off
             self._closed = True
-            if self._calling:
+            if isinstance(self._bios, _Arrival):
+                self._bios.let_go()
+            elif self._calling:
                 # By a callback, or a signal handler that interrupts one.  OpenSSL goes on when it
                 # returns, with an alert for instance: into the void.
                 _openssl.use_memory(self._ssl)

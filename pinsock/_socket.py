@@ -25,7 +25,6 @@ import functools
 import os
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -36,7 +35,6 @@ from pinsock._engine import (
     EngineContext,
     PinSource,
     SocketEngine,
-    Wrapping,
     check_context,
 )
 from pinsock._openssl import make_error
@@ -73,6 +71,18 @@ class _Maker(EngineContext, Protocol):
         server_hostname: str | None,
     ) -> SSL.Context:
         """The compiled settings for a connection; raises if there can be none."""
+
+    def _wrap_socket(
+        self,
+        sock: socket.socket,
+        server_side: bool,
+        server_hostname: str | None = None,
+        *,
+        owner: object = None,
+        session: PinnedSession | None = None,
+        snapshot: SSL.Context | None = None,
+    ) -> SocketEngine:
+        """The engine of a socket, by settings that were compiled already."""
 
     def _wrap_bio(
         self,
@@ -153,14 +163,15 @@ class PinnedObject(_Pinned, ssl.SSLObject):
         cls,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        session: PinnedSession | None = None,
+        context: _Maker | None = None,
         *,
-        server_side: bool,
-        server_hostname: str | None,
-        context: _Maker,
-        session: PinnedSession | None,
         pins: tuple[PinSource | None] | None = None,
     ) -> Self:
         """Make one; as ``ssl.SSLObject`` does, and with the pins of the wrap."""
+        context = cast(_Maker, context)
         self = cls.__new__(cls)
         self._pins = pins
         self._sslobj = context._wrap_bio(
@@ -188,6 +199,9 @@ _usual_size: Callable[..., int] = (
 # What recv() says of a socket that is not connected: EINVAL is for those that are not TCP's.
 _NOT_CONNECTED = (errno.ENOTCONN, errno.EINVAL)
 
+# Whatever others put in its place later.
+_PlainSocket = socket.socket
+_recv, _send = socket.SocketType.recv, socket.SocketType.send
 # socket.socket makes enums of these, one by one.
 _family_of: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 _type_of: Callable[[socket.socket], int] = socket.SocketType.type.__get__
@@ -262,19 +276,20 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
     def _create(
         cls,
         sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | bytes | None = None,
+        context: _Maker | None = None,
+        session: PinnedSession | None = None,
         *,
-        server_side: bool,
-        do_handshake_on_connect: bool,
-        suppress_ragged_eofs: bool,
-        server_hostname: str | bytes | None,
-        context: _Maker,
-        session: PinnedSession | None,
         pins: tuple[PinSource | None] | None = None,
     ) -> Self:
         """Take over a socket's descriptor, and shake hands if it is connected; as ``ssl`` does.
 
         Until it is taken over, what fails leaves it to the caller; from then on it is closed.
         """
+        context = cast(_Maker, context)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
             raise NotImplementedError("only stream sockets are supported")
         if server_side:
@@ -282,21 +297,19 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
                 raise ValueError("server_hostname can only be specified in client mode")
             if session is not None:
                 raise ValueError("session can only be specified in client mode")
-        elif session is not None:
-            check_session(session)
         if context.check_hostname and not server_hostname:
             raise ValueError("check_hostname requires server_hostname")
+        if session is not None:
+            check_session(session)
         try:
             name = context._encode_hostname(server_hostname)
         except Exception:
-            # That closes it from CPython 3.13 on, and a caller who counts on it finds it so.
-            if sys.version_info >= (3, 13):
-                socket.close(sock.detach())
+            socket.close(sock.detach())  # a caller of ssl's has it no more, either
             raise
         snapshot = context._prepare(pins, server_side, name)
         timeout = sock.gettimeout()
-        ours = isinstance(sock, socket.SocketType)
-        family, kind = (_family_of(sock), _type_of(sock)) if ours else (sock.family, sock.type)
+        plain = type(sock) is _PlainSocket  # others may have their own
+        family, kind = (_family_of(sock), _type_of(sock)) if plain else (sock.family, sock.type)
         place = {"family": family, "type": kind, "proto": sock.proto, "fileno": sock.fileno()}
         self = cls.__new__(cls, **place)
         super(ssl.SSLSocket, self).__init__(**place)
@@ -311,14 +324,14 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
             self.do_handshake_on_connect = do_handshake_on_connect
             self.suppress_ragged_eofs = suppress_ragged_eofs
             connected = self._has_peer()
-            if timeout != self.gettimeout():
-                self.settimeout(timeout)
+            self.settimeout(timeout)
             self._connected = connected
             if connected:
-                wrapping = Wrapping(pins, bool(server_side), name, self, session)
-                self._took(SocketEngine(self, snapshot, context, wrapping))
+                self._sslobj = context._wrap_socket(
+                    self, server_side, name, owner=self, session=session, snapshot=snapshot
+                )
                 if do_handshake_on_connect:
-                    if timeout == 0:
+                    if self.gettimeout() == 0:
                         raise ValueError(
                             "do_handshake_on_connect should not be specified for non-blocking "
                             "sockets"
@@ -344,7 +357,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
             return True
         self.setblocking(False)
         try:
-            data = socket.socket.recv(self, 1)
+            data = _recv(self, 1)
         except OSError as error:
             if error.errno not in _NOT_CONNECTED:
                 raise
@@ -387,7 +400,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
 
     def accept(self) -> tuple[PinnedSocket, object]:
         """Accept a connection and wrap it, pinned as this listening socket is."""
-        newsock, address = socket.socket.accept(self)
+        newsock, address = _PlainSocket.accept(self)
         wrap: Callable[..., ssl.SSLSocket] = self.context.wrap_socket
         if self._pins is not None:
             wrap = functools.partial(wrap, pins=self._pins[0])
@@ -439,8 +452,10 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
             os.set_blocking(self.fileno(), self.gettimeout() is None)
 
     def _took(self, engine: SocketEngine) -> None:
-        """Take the engine that was made for this socket; the context calls this, too."""
-        self._sslobj = self._tls = engine
+        """Remember the engine that was made for this socket; the context calls this."""
+        self._tls = engine
+        if self.fileno() < 0:  # closed by somebody else in the meantime
+            engine.close()
 
     def _end_tls(self, *, shut_off: bool = False) -> None:
         if self._tls is not None:
@@ -460,7 +475,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
         After ``socket.SHUT_WR`` what the peer sends can still be read.
         """
         if how == socket.SHUT_WR and self._sslobj is not None:
-            socket.socket.shutdown(self, how)  # ssl's own would let go of TLS
+            _PlainSocket.shutdown(self, how)  # ssl's own would let go of TLS
             return
         self._end_tls(shut_off=True)
         super().shutdown(how)
@@ -483,9 +498,11 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
             try:
                 self.getpeername()
             except OSError:
+                # TCP may have forgotten the peer, and still have what it has said.  Or it may be
+                # about to connect, with what is sent first: MSG_FASTOPEN, TCP_FASTOPEN_CONNECT.
                 if sending:
-                    return  # there is nobody, which the base class says in its own words
-                raise  # TCP may have forgotten the peer, and still have what it has said
+                    _send(self, b"")  # as a rule it says in its own words that there is nobody
+                raise
         raise OSError(errno.ENOTCONN, "TLS has ended, or has not begun: no clear text without it")
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:

@@ -8,6 +8,7 @@ data, or take the process down.
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import os
 import select
@@ -17,6 +18,7 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -26,8 +28,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 import pinsock
-from pinsock import Pin, PinError, PinMismatchError, PinnedContext, PinSet, _openssl
-from pinsock._engine import Engine
+from pinsock import Pin, PinError, PinMismatchError, PinnedContext, PinSet, _engine, _openssl
+from pinsock._engine import Engine, SocketEngine
 from pinsock._verdict import Verdict
 from tests import certificates, peers
 from tests.certificates import make_chain
@@ -191,6 +193,89 @@ def test_a_peer_reset_before_the_wrap_is_no_connection(monkeypatch: pytest.Monke
         monkeypatch.setattr(socket, "create_connection", unconnected)
         with pytest.raises(OSError, match="not connected"):
             pinsock.create_connection(listener.getsockname(), pins=WRONG)
+
+
+@pytest.mark.skipif(not hasattr(socket, "MSG_FASTOPEN"), reason="there is no TCP Fast Open")
+def test_nothing_is_sent_in_the_clear_to_connect_with(tls_version: ssl.TLSVersion) -> None:
+    """What is sent first may make the connection (RFC 7413): before there is TLS."""
+    with listening() as listener:
+        address = listener.getsockname()
+        with client(PIN, tls_version).wrap_socket(
+            socket.socket(), server_hostname="localhost"
+        ) as sock, pytest.raises(BrokenPipeError):
+            sock.sendto(b"SECRET", socket.MSG_FASTOPEN, address)
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_FASTOPEN_CONNECT"), reason="there is no TCP Fast Open"
+)
+def test_nothing_is_sent_in_the_clear_by_a_connection_that_waits_for_it(
+    tls_version: ssl.TLSVersion,
+) -> None:
+    """Likewise, connect() said nothing yet; it was not ssl's, which would have shaken hands."""
+    with listening() as listener:
+        with client(PIN, tls_version).wrap_socket(
+            socket.socket(), server_hostname="localhost"
+        ) as sock:
+            sock.settimeout(TIMEOUT)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN_CONNECT, 1)
+            socket.socket.connect(sock, listener.getsockname())
+            with pytest.raises(OSError, match=r"no clear text|not connected|Broken pipe"):
+                sock.send(b"SECRET")
+        listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.settimeout(TIMEOUT)
+                assert accepted.recv(9) == b""
+
+
+# Classes of the user's ---------------------------------------------------------------------------
+
+
+class _Socket(ssl.SSLSocket):
+    """As somebody may have written one for ssl."""
+
+    @classmethod
+    def _create(cls, *arguments: object, pins: object = None, **named: object) -> ssl.SSLSocket:
+        made: ssl.SSLSocket = super()._create(*arguments, **named)  # type: ignore[misc]  # private
+        return made
+
+
+class _Object(ssl.SSLObject):
+    @classmethod
+    def _create(cls, *arguments: object, pins: object = None, **named: object) -> ssl.SSLObject:
+        made: ssl.SSLObject = super()._create(*arguments, **named)  # type: ignore[misc]  # private
+        return made
+
+
+@pytest.mark.parametrize("transport", ["bio", "socket"])
+def test_pins_of_a_wrap_are_not_lost_in_a_class_that_makes_itself(
+    transport: str, tls_version: ssl.TLSVersion
+) -> None:
+    """It would be judged by the context's pins, of which there may be none."""
+    context = client(None, tls_version)
+    context.sslsocket_class, context.sslobject_class = _Socket, _Object
+    left, right = socket.socketpair()
+    wrap: Callable[..., object] = functools.partial(context.wrap_socket, left)
+    if transport == "bio":
+        wrap = functools.partial(context.wrap_bio, ssl.MemoryBIO(), ssl.MemoryBIO())
+    with left, right:
+        for pins in (WRONG, None):
+            with pytest.raises(TypeError, match="give the pins to the context"):
+                wrap(server_hostname="localhost", pins=pins)
+    with StdlibServer(CHAIN, tls_version) as server, server.connect() as plain:
+        wrap = functools.partial(context.wrap_socket, plain)
+        if transport == "bio":
+            wrap = functools.partial(context.wrap_bio, ssl.MemoryBIO(), ssl.MemoryBIO())
+        made = wrap(server_hostname="localhost")
+        assert isinstance(made, (_Socket, _Object))
+        assert isinstance(made, (pinsock.PinnedSocket, pinsock.PinnedObject))
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
 
 
 # Coming back in the middle -----------------------------------------------------------------------
@@ -766,8 +851,93 @@ def test_what_cannot_be_wrapped_stays_the_callers(wrong: str) -> None:
                 server_side=wrong == "tickets",
                 server_hostname=None if wrong == "tickets" else "." if wrong == "name" else "a.b",
             )
-        # From CPython 3.13 on ssl closes it for a wrong name, and so do we.
-        assert (left.fileno() >= 0) == (wrong != "name" or sys.version_info < (3, 13))
+        # For a wrong name ssl takes it away, and so do we.
+        assert (left.fileno() >= 0) == (wrong != "name")
+        if wrong == "name":
+            right.settimeout(TIMEOUT)
+            assert right.recv(1) == b""
+
+
+@pytest.mark.parametrize("where", ["bio_write", "bio_drain"])
+def test_a_greeting_in_pieces_can_be_interrupted_by_a_close(
+    where: str, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler may close the socket while bytes are moved: what moves them has to stay."""
+    server = PinnedContext(ssl.PROTOCOL_TLS_SERVER, pins=None)
+    peers.fix_version(server, tls_version)
+    CHAIN.configure(server)
+    ours = MemoryPeer(peers.client_context(CHAIN), server_hostname="localhost")
+    ours.step()
+    hello = ours.outgoing.read()
+    left, right = socket.socketpair()
+    with left, server.wrap_socket(
+        right, server_side=True, do_handshake_on_connect=False
+    ) as sock:
+        sock.settimeout(0)
+        left.sendall(hello[:60])
+        with pytest.raises(ssl.SSLWantReadError):
+            sock.do_handshake()
+        left.sendall(hello[60:])
+        real: Callable[..., object] = getattr(_engine, where)
+
+        number = sock.fileno()
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+
+        def closing(*arguments: object) -> object:
+            sock.close()
+            os.dup2(writing, number)
+            return real(*arguments)
+
+        monkeypatch.setattr(_engine, where, closing)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            sock.do_handshake()
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 1)
+        for each in (reading, writing, number):
+            os.close(each)
+        left.settimeout(TIMEOUT)
+        assert left.recv(1) == b""
+
+
+def test_a_socket_closed_while_it_is_made_has_nothing_sent(tls_version: ssl.TLSVersion) -> None:
+    """By another thread, that has it from a method of the user's class."""
+
+    class Closed(pinsock.PinnedSocket):
+        def _took(self, engine: SocketEngine) -> None:
+            self.close()
+            super()._took(engine)
+
+    context = client(PIN, tls_version)
+    context.sslsocket_class = Closed
+    left, right = socket.socketpair()
+    number = left.fileno()
+    with right:
+        with pytest.raises(ssl.SSLError, match="has been closed"):
+            context.wrap_socket(left, server_hostname="localhost")
+        right.settimeout(TIMEOUT)
+        assert right.recv(1) == b""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+
+
+def test_a_socket_that_could_not_be_made_goes_in_any_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What holds the engine may live longer than the socket: a frame of a traceback, for one."""
+
+    def refuse(_engine: Engine, name: str) -> None:
+        raise ValueError(f"{name!r} is not a host name that OpenSSL can check")
+
+    monkeypatch.setattr(Engine, "_set_name", refuse)
+    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT, pins=PIN)
+    left, right = socket.socketpair()
+    with right:
+        with pytest.raises(ValueError, match="not a host name") as caught:
+            context.wrap_socket(left, server_hostname="a.b", do_handshake_on_connect=False)
+        traceback.clear_frames(caught.value.__traceback__)
+        right.settimeout(TIMEOUT)
+        assert right.recv(1) == b""
 
 
 @pytest.mark.parametrize("transport", ["bio", "socket"])

@@ -426,26 +426,14 @@ def test_records_are_followed_however_they_come(
     for each in bodies:
         ends += [ends[-1] + 5, ends[-1] + 5 + len(each)]
     at = 0
-
-    def read(size: int) -> bytes:
-        nonlocal at
-        at += size
-        return stream[at - size : at]
-
-    records = _engine._Records(read)
+    records = _engine._Records()
     for size, one in pieces:
         if one:
-            end = min([each for each in ends if each > at], default=at + 5)
-            start = at
-            records.take()
-            assert at == end
-            at = min(at, len(stream))
-            if start >= len(stream):
-                return
-        else:
-            piece = stream[at : at + size]
-            at += len(piece)
-            records.follow(piece)
+            size = records.wanted
+            assert at + size == min([each for each in ends if each > at], default=at + 5)
+        piece = stream[at : at + size]
+        records.follow(piece)
+        at += len(piece)
 
 
 def read_with_data(ours: MemoryPeer, theirs: MemoryPeer, clear: bytes) -> None:

@@ -12,7 +12,6 @@ import errno
 import functools
 import io
 import os
-import re
 import select
 import signal
 import socket
@@ -36,6 +35,7 @@ from pinsock import (
     PinnedSocket,
     PinSet,
     _engine,
+    _socket,
 )
 from tests import certificates, peers
 from tests.certificates import make_chain
@@ -344,7 +344,7 @@ def test_an_answer_is_waited_for_before_it_is_asked_for(
     ours.sendall(b"question")
     theirs.sendall(b"answer")
     assert receive(ours, size) == b"answer"
-    assert polls == ([] if flavour == "ssl" else [TIMEOUT * 1000])
+    assert polls == ([] if flavour == "ssl" else [pytest.approx(TIMEOUT * 1000)])
     theirs.sendall(b"word")
     assert receive(ours, size) == b"word"
     assert len(polls) == (0 if flavour == "ssl" else 1)
@@ -1078,42 +1078,118 @@ def test_what_came_before_tls_is_refused(flavour: str, tls_version: ssl.TLSVersi
         os.fstat(number)
 
 
-@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-@pytest.mark.parametrize("server_side", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "server_side", "arguments", "message"),
+    [
+        (socket.SOCK_DGRAM, False, {"server_hostname": "localhost"}, "only stream sockets"),
+        (socket.SOCK_DGRAM, True, {}, "only stream sockets"),
+        (socket.SOCK_STREAM, False, {}, "check_hostname requires server_hostname"),
+        (socket.SOCK_STREAM, True, {"server_hostname": "a"}, "server_hostname can only be"),
+        (socket.SOCK_STREAM, True, {"session": object()}, "session can only be"),
+    ],
+)
 def test_what_ssl_refuses_to_wrap_stays_the_callers(
-    flavour: str, tls_version: ssl.TLSVersion, server_side: bool, kind: int
+    flavour: str,
+    tls_version: ssl.TLSVersion,
+    kind: int,
+    server_side: bool,
+    arguments: dict[str, Any],
+    message: str,
 ) -> None:
     """With ssl's errors: datagrams, names and sessions of servers, and a name that is missing."""
     made = context(flavour, tls_version, server_side)
-    wrong: list[dict[str, object]] = [{"server_hostname": "localhost"}]
-    if kind == socket.SOCK_STREAM:
-        wrong = [{}]
-        if server_side:
-            wrong = [{"server_hostname": "localhost"}, {"session": object()}]
     with socket.socket(socket.AF_INET, kind) as sock:
-        for arguments in wrong:
-            with pytest.raises((NotImplementedError, ValueError)) as caught:
-                made.wrap_socket(sock, server_side, **arguments)  # type: ignore[arg-type]  # wrong on purpose
-            expected = "requires server_hostname|only be specified in client mode"
-            if kind == socket.SOCK_DGRAM:
-                expected = "only stream sockets are supported"
-            assert re.search(expected, str(caught.value))
+        with pytest.raises((NotImplementedError, ValueError), match=message):
+            made.wrap_socket(sock, server_side, **arguments)
         assert sock.fileno() >= 0
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
 @pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("server_side", [True, False])
 def test_a_socket_is_made_with_all_that_ssl_gives_it(
-    tls_version: ssl.TLSVersion, connected: bool
+    tls_version: ssl.TLSVersion, family: int, connected: bool, server_side: bool
 ) -> None:
     """A new Python's socket may have more: then ``PinnedSocket._create`` has to give it that."""
-    attributes: list[set[str]] = []
+    found: list[dict[str, object]] = []
     for flavour in FLAVOURS:
-        left, right = tcp_pair() if connected else (socket.socket(), socket.socket())
-        with right, wrap(flavour, tls_version, left) as made:
-            assert made.gettimeout() == (TIMEOUT if connected else None)
+        if connected:
+            left, right = tcp_pair() if family == socket.AF_INET else socket.socketpair()
+        else:
+            left, right = socket.socket(family), socket.socket(family)
+        left.settimeout(TIMEOUT)
+        place = left.family, left.type, left.proto
+        with right, wrap(flavour, tls_version, left, server_side) as made:
             assert left.fileno() == -1
-            attributes.append(set(vars(made)) - {"_pins", "_tls"})
-    assert attributes[0] == attributes[1] == attributes[2]
+            assert (made.family, made.type, made.proto) == place
+            assert made.gettimeout() == TIMEOUT
+            assert bool(vars(made)["_sslobj"]) is connected
+            own = {"_pins", "_tls", "_sslobj", "_context"}
+            found.append({name: each for name, each in vars(made).items() if name not in own})
+            assert {"_sslobj", "_context"} < vars(made).keys()
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_session_is_kept_until_the_connection_is_made(
+    flavour: str, tls_version: ssl.TLSVersion
+) -> None:
+    """A socket is wrapped with a session, and connects later."""
+    made = context(flavour, tls_version)
+    with StdlibServer(CHAIN, tls_version) as server:
+        with server.connect() as plain, made.wrap_socket(
+            plain, server_hostname="localhost"
+        ) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            session = sock.session
+        with made.wrap_socket(
+            socket.socket(), server_hostname="localhost", session=session
+        ) as sock:
+            sock.settimeout(TIMEOUT)
+            sock.connect(server.address)
+            assert sock.session_reused
+
+
+class _Eager(ssl.SSLSocket):
+    """Waits five seconds where others wait for ever, or not at all."""
+
+    def settimeout(self, value: float | None) -> None:
+        super().settimeout(value or 5)
+
+
+class _Lost(ssl.SSLSocket):
+    """Whether there is a peer cannot be said."""
+
+    def getpeername(self) -> object:
+        raise OSError(errno.EINVAL, "lost")
+
+
+def test_whether_there_is_a_peer_is_not_guessed(
+    flavour: str, tls_version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other error than that there is none is raised."""
+    if flavour == "ssl" and sys.version_info < (3, 13):
+        pytest.skip("it leaves the descriptor to the garbage collector")
+    monkeypatch.setattr(context(flavour, tls_version, False), "sslsocket_class", _Lost)
+    left, right = socket.socketpair()
+    with right, pytest.raises(OSError, match="lost"):
+        wrap(flavour, tls_version, left).close()
+
+
+@pytest.mark.parametrize("timeout", [None, 0])
+def test_what_a_class_of_the_users_overrides_is_asked(
+    flavour: str,
+    tls_version: ssl.TLSVersion,
+    timeout: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its settimeout() decides, for the handshake too."""
+    made = context(flavour, tls_version)
+    monkeypatch.setattr(made, "sslsocket_class", _Eager)
+    with StdlibServer(CHAIN, tls_version) as server, server.connect() as plain:
+        plain.settimeout(timeout)
+        with made.wrap_socket(plain, server_hostname="localhost") as sock:
+            assert sock.gettimeout() == 5
 
 
 def test_a_pinned_object_is_made_with_all_that_ssl_gives_it(tls_version: ssl.TLSVersion) -> None:
@@ -1138,19 +1214,39 @@ class _NoSocket:
         return getattr(self._real, name)
 
 
+class _Proxy(_NoSocket):
+    """It says that it is a socket."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]  # it lies
+        return socket.socket
+
+
+@pytest.mark.parametrize("like", [_NoSocket, _Proxy])
 def test_what_is_like_a_socket_is_wrapped_like_one(
-    flavour: str, tls_version: ssl.TLSVersion
+    flavour: str, tls_version: ssl.TLSVersion, like: type[_NoSocket]
 ) -> None:
     """Its descriptor, its family and its timeout are taken over."""
     plain, theirs = socket.socketpair()
     plain.settimeout(TIMEOUT)
     number = plain.fileno()
-    with theirs, wrap(flavour, tls_version, cast(socket.socket, _NoSocket(plain))) as sock:
+    with theirs, wrap(flavour, tls_version, cast(socket.socket, like(plain))) as sock:
         assert sock.family == theirs.family
         assert sock.type == socket.SOCK_STREAM
         assert sock.gettimeout() == TIMEOUT
         assert sock.fileno() == number
         assert plain.fileno() == -1
+
+
+def test_the_timeout_decides_whether_a_descriptor_blocks(
+    flavour: str, tls_version: ssl.TLSVersion
+) -> None:
+    """Whatever was done to the descriptor behind the socket's back."""
+    left, right = socket.socketpair()
+    os.set_blocking(left.fileno(), False)
+    with right, wrap(flavour, tls_version, left) as sock:
+        assert sock.gettimeout() is None
+        assert os.get_blocking(sock.fileno())
 
 
 def test_the_look_for_clear_text_waits_for_nothing(
@@ -1163,7 +1259,7 @@ def test_the_look_for_clear_text_waits_for_nothing(
         timeouts.append(sock.gettimeout())
         raise OSError(errno.EINVAL, "not connected")
 
-    monkeypatch.setattr(socket.socket, "recv", looking)
+    monkeypatch.setattr(_socket, "_recv", looking)
     with wrap("pinned", tls_version, socket.socket()) as made:
         assert timeouts == [0]
         assert made.gettimeout() is None
