@@ -39,8 +39,7 @@ __all__ = [
 
 HOST = "localhost"
 _Result = TypeVar("_Result")
-# Bytes: what the bare one receives, and moves between BIOs, at a time and at most.
-_MUCH, _SOME = 1 << 20, 1 << 16
+_MUCH = 1 << 20  # bytes: what the bare one receives, and moves between BIOs, at a time and at most
 
 
 class NotMeasuredError(Exception):
@@ -397,12 +396,10 @@ class Bare(Contender):
             raise NotMeasuredError("it keeps no sessions")
         sock.settimeout(None)
         pointer = self.handshake(sock)
-        memory = ffi.new("char[]", _MUCH)
-        view = ffi.buffer(memory)
+        memory, view = _scratch()
 
         def recv(size: int) -> bytes:
-            data: bytes = view[: _positive(lib.SSL_read(pointer, memory, size))]
-            return data
+            return bytes(view[: _positive(lib.SSL_read(pointer, memory, size))])
 
         def recv_into(buffer: bytearray) -> int:
             with ffi.from_buffer(buffer) as place:
@@ -422,6 +419,13 @@ class Bare(Contender):
             return str((name, version, lib.SSL_CIPHER_get_bits(found, ffi.NULL)))
 
         return Link(recv, recv_into, sendall, close, lambda: None, cipher, sock)
+
+
+@functools.cache
+def _scratch() -> tuple[object, memoryview]:
+    """Memory for all connections, and the view of it that gives bytes: one thread reads."""
+    memory = ffi.new("char[]", _MUCH)
+    return memory, ffi.buffer(memory)
 
 
 def _positive(result: int) -> int:
@@ -494,8 +498,7 @@ class _BareMemoryEngine:
         self._incoming, self._outgoing = incoming, outgoing
         self._into, self._from = (lib.BIO_new(lib.BIO_s_mem()) for _ in range(2))
         lib.SSL_set_bio(pointer, self._into, self._from)
-        self._memory = ffi.new("char[]", _SOME)
-        self._view = ffi.buffer(self._memory)
+        self._memory, self._view = _scratch()
 
     def __del__(self) -> None:
         lib.SSL_free(self._ssl)
@@ -508,7 +511,7 @@ class _BareMemoryEngine:
             lib.BIO_set_mem_eof_return(self._into, 0)
         lib.ERR_clear_error()
         result = call(self._ssl, *arguments)
-        while (size := lib.BIO_read(self._from, self._memory, _SOME)) > 0:
+        while (size := lib.BIO_read(self._from, self._memory, _MUCH)) > 0:
             self._outgoing.write(self._view[:size])
         if result > 0:
             return result
@@ -521,9 +524,8 @@ class _BareMemoryEngine:
         self._call(lib.SSL_do_handshake)
 
     def read(self, size: int) -> bytes:
-        done = self._call(lib.SSL_read, self._memory, min(size, _SOME))
-        data: bytes = self._view[:done]
-        return data
+        done = self._call(lib.SSL_read, self._memory, min(size, _MUCH))
+        return bytes(self._view[:done])
 
     def write(self, data: bytes) -> int:
         return self._call(lib.SSL_write, bytes(data), len(data))
