@@ -76,6 +76,7 @@ from pinsock._openssl import (
     ERROR_WANT_WRITE,
     ERROR_ZERO_RETURN,
     NULL,
+    Cause,
     Memory,
     Scratch,
     SSLPointer,
@@ -87,15 +88,14 @@ from pinsock._openssl import (
     clear_errors,
     further,
     give_back,
-    last_errno,
     size_of,
     ssl_do_handshake,
-    ssl_get_error,
     ssl_pending,
     ssl_read,
     ssl_shutdown,
     ssl_write,
     translate,
+    why,
 )
 from pinsock._pins import FirstUse, Pin, PinMatch, PinSet
 from pinsock._reports import Address, PinReport, Reporter, make_report
@@ -301,7 +301,11 @@ def _entered_again() -> ssl.SSLError:
 
 
 def _shake_hands(pointer: SSLPointer, _memory: object, _size: int) -> int:
-    return ssl_do_handshake(pointer)
+    clear_errors()
+    result = ssl_do_handshake(pointer)
+    if result > 0:
+        clear_errors()  # what is there now made no difference
+    return result
 
 
 def _spki_pin(der: bytes) -> Pin:
@@ -706,7 +710,6 @@ class Engine(abc.ABC):
                 try:
                     if bios is not None:
                         bios.feed()
-                    clear_errors()
                     result = call(self._ssl, memory, size)
                     if self._closed:
                         # By a callback.  The descriptor's number may be another file's by now.
@@ -719,8 +722,9 @@ class Engine(abc.ABC):
                         if not self._requested:
                             return result
                         break
-                    errno = last_errno()
-                    code = ssl_get_error(self._ssl, result)
+                    waiting = ERROR_WANT_WRITE if call is ssl_write else ERROR_WANT_READ
+                    cause = why(self._ssl, result, waiting if self._complete else 0)
+                    code = cause.code
                     if bios is not None:
                         self._bios = bios.drain()  # an alert, for instance
                         if bios.unsent:
@@ -738,7 +742,7 @@ class Engine(abc.ABC):
                     ):
                         return 0
                     else:
-                        failure = self._failure(code, result, errno)
+                        failure = self._failure(cause)
                         break
                 finally:
                     self._calling = False
@@ -773,18 +777,18 @@ class Engine(abc.ABC):
             return OSError(EBADF, os.strerror(EBADF))
         if what == "write":
             return OSError(EPIPE, os.strerror(EPIPE))  # becomes a BrokenPipeError
-        return translate(ERROR_SYSCALL, 0, 0)
+        return translate(Cause(ERROR_SYSCALL))
 
-    def _failure(self, code: int, result: int, errno: int) -> OSError:
-        if self._alerted and code == ERROR_ZERO_RETURN:
-            code = ERROR_SSL
-        error = translate(code, result, errno)
+    def _failure(self, cause: Cause) -> OSError:
+        if self._alerted and cause.code == ERROR_ZERO_RETURN:
+            cause = Cause(ERROR_SSL)
+        error = translate(cause)
         self._alerted = self._alerted or getattr(error, "reason", None) in ALERT_REASONS
         if isinstance(error, ssl.SSLEOFError):
             self._cut_short = True
         elif self._cut_short and getattr(error, "reason", error) is None:
             # OpenSSL says why once, and then only that it has failed; ssl says it every time.
-            return translate(ERROR_SYSCALL, 0, 0)
+            return translate(Cause(ERROR_SYSCALL))
         return self._explain(error) if self._requested else error
 
     @abc.abstractmethod
@@ -1257,10 +1261,9 @@ class Engine(abc.ABC):
         while result == _MAX_RECORD and done < size:
             result = ssl_read(pointer, further(memory, done), size - done)
             if result <= 0:
-                errno = last_errno()
-                code = ssl_get_error(pointer, result)
-                if code not in _PASSING:
-                    self._kept = self._failure(code, result, errno)
+                cause = why(pointer, result, ERROR_WANT_READ)
+                if cause.code not in _PASSING:
+                    self._kept = self._failure(cause)
                 return done
             done += result
         self._drained = 0 < result < _MAX_RECORD and done < size
@@ -1348,6 +1351,7 @@ class Engine(abc.ABC):
         ``SSL_shutdown`` returns 0 when our close_notify is sent and the peer's has not come; a
         second call then waits for it.
         """
+        clear_errors()
         result = ssl_shutdown(pointer)
         return result if result else ssl_shutdown(pointer)
 
@@ -1779,7 +1783,7 @@ class SocketEngine(Engine):
             if timeout == 0:
                 if not asked:
                     return None
-                raise translate(code, -1, 0)
+                raise translate(Cause(code))
             now = time.monotonic()
             deadline = now + timeout if deadline is None else deadline
             remaining = (deadline - now) * 1000
@@ -1855,7 +1859,7 @@ class MemoryEngine(Engine):
     ) -> float | None:
         if not asked or (code == ERROR_WANT_READ and self._bios.incoming.pending):
             return deadline
-        raise translate(code, -1, 0)
+        raise translate(Cause(code))
 
     def shutdown(self) -> object:
         """Say close_notify, and wait for the peer's."""

@@ -11,7 +11,8 @@ every truthy answer, and keeps exceptions in a list that all connections of a co
 Facts
 -----
 * OpenSSL keeps its errors in a queue for each thread.  ``SSL_get_error`` looks at that queue, so
-  another library's leftovers would be taken for ours: the queue is cleared before each call.
+  another library's leftovers would be taken for ours: the queue is cleared before each call, but
+  for reads and writes, where it is looked at more closely when they fail (:func:`why`).
 * cffi releases the GIL around each call and saves ``errno`` behind it (``ffi.errno``).
 * The verify callback runs in the thread that called OpenSSL, inside that call.
 """
@@ -27,7 +28,7 @@ import ssl
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, NewType, Protocol, cast
+from typing import Any, NamedTuple, NewType, Protocol, cast
 
 from OpenSSL import SSL
 from OpenSSL._util import ffi as _ffi
@@ -208,12 +209,6 @@ _VERIFY_MODES: dict[int, int] = {
 _DEMANDED = _VERIFY_MODES[ssl.CERT_REQUIRED]
 
 
-def last_errno() -> int:
-    """The C ``errno`` behind the last OpenSSL call of this thread."""
-    errno: int = _ffi.errno
-    return errno
-
-
 # Memory ----------------------------------------------------------------------------------------
 
 _uninitialised: Any = _ffi.new_allocator(should_clear_after_alloc=False)
@@ -376,6 +371,10 @@ def _last_error() -> int:
     return last
 
 
+def _is_alert(code: int) -> bool:
+    return code >> 23 & 0xFF == _SSL_LIBRARY and (code & 0x7FFFFF) - 1000 in _ALERTS
+
+
 def _symbol(library: int, number: int, text: str) -> str:
     if library == _SSL_LIBRARY and 1000 < number < 1256 and number - 1000 in _ALERTS:
         return _ALERTS[number - 1000]
@@ -421,21 +420,57 @@ _INCOMPLETE = {
 }
 
 
-def translate(code: int, result: int, errno: int) -> OSError:
-    """The error that :mod:`ssl` raises for a failed call.
+class Cause(NamedTuple):
+    """Why a call failed.
+
+    Attributes:
+        code: what ``SSL_get_error`` said.
+        queued: the entry of the error queue to go by, or 0.
+        result: what the call returned.
+        errno: the C ``errno`` right behind the call.
+    """
+
+    code: int
+    queued: int = 0
+    result: int = 0
+    errno: int = 0
+
+
+def why(pointer: SSLPointer, result: int, waiting: int) -> Cause:
+    """Why a call failed, asked right behind it; the error queue is emptied.
+
+    ``SSL_get_error`` takes for the call's what others have left in the queue.  So if there is
+    anything it is asked again when the queue is empty, and believed if the call only has to wait,
+    or has met a goodbye.  An error of the system is then told as what was left: but it is an error.
+    (To empty the queue before each read and write, as the man page advises: 2 % of a round trip.)
 
     Args:
-        code: what ``SSL_get_error`` said.
-        result: what the failed call returned.
-        errno: the C ``errno`` right behind the failed call.
+        waiting: what such a call waits for, ``ERROR_WANT_READ`` or ``ERROR_WANT_WRITE``, and is
+            believed to: one that has failed for good may wait for the other, to send an alert.  0:
+            the queue was empty before the call, which is not asked about again.
     """
+    errno: int = _ffi.errno
+    code = ssl_get_error(pointer, result)
+    if code != ERROR_SSL and code != ERROR_SYSCALL:
+        return Cause(code)
+    queued = _last_error()
+    if queued and waiting:
+        again = ssl_get_error(pointer, result)
+        # OpenSSL 3 takes an alert for a goodbye, too.
+        if again == waiting or (again == ERROR_ZERO_RETURN and not _is_alert(queued)):
+            return Cause(again)
+    return Cause(code, queued, result, errno)
+
+
+def translate(cause: Cause) -> OSError:
+    """The error that :mod:`ssl` raises for a failed call."""
+    code, queued, result, errno = cause
     incomplete = _INCOMPLETE.get(code)
     if incomplete is not None:
         # Not by make_error: it is what half of asyncio's reads come to.
         error = incomplete[0](code, incomplete[1])
         error.library = error.reason = None  # type: ignore[assignment]  # as in make_error
         return error
-    queued = _last_error()
     if code == ERROR_SYSCALL and not queued:
         if result < 0 and errno:
             return OSError(errno, os.strerror(errno))  # becomes ConnectionResetError and its like

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from OpenSSL import SSL
 
 from pinsock import (
     Pin,
@@ -529,12 +530,76 @@ def test_an_alert_is_no_goodbye_where_openssl_takes_it_for_one(
     theirs.flush(ours)
     with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
         ours.obj.read(9)
-    monkeypatch.setattr(_engine, "ssl_get_error", lambda *_: _openssl.ERROR_ZERO_RETURN)
+    monkeypatch.setattr(_openssl, "ssl_get_error", lambda *_: _openssl.ERROR_ZERO_RETURN)
     monkeypatch.setattr(_openssl, "received_shutdown_only", lambda *_: True)
     for _ in range(2):
         with pytest.raises(ssl.SSLError) as caught:
             ours.obj.read(9)
         assert type(caught.value) is ssl.SSLError
+
+
+def leave_an_error() -> None:
+    """Leave something in OpenSSL's error queue, as others in this thread may."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    assert not _openssl._lib.SSL_CTX_set_cipher_list(context._context, b"there is no such suite")
+    assert _openssl._lib.ERR_peek_error()
+
+
+@readers
+def test_what_others_leave_in_the_error_queue_is_not_ours(
+    pair: Pair, flavour: str, read: Read
+) -> None:
+    """Neither where there is nothing to be read, nor at a goodbye, nor where it is cut short."""
+    if flavour == "ssl":
+        pytest.skip("its OpenSSL is another")
+    for ending in ("goodbye", "cut short"):
+        leave_an_error()
+        ours, theirs = pair()
+        leave_an_error()
+        with pytest.raises(ssl.SSLWantReadError):
+            read(ours, 9)
+        leave_an_error()
+        theirs.obj.write(b"data")
+        theirs.flush(ours)
+        assert read(ours, 9) == b"data"
+        leave_an_error()
+        if ending == "goodbye":
+            with pytest.raises(ssl.SSLWantReadError):
+                theirs.obj.unwrap()
+            theirs.flush(ours)
+            assert read(ours, 9) == b""
+        else:
+            ours.incoming.write_eof()
+            with pytest.raises(ssl.SSLEOFError):
+                read(ours, 9)
+            assert not _openssl._lib.ERR_peek_error()
+
+
+@readers
+@pytest.mark.parametrize("what", ["forged", "alert"])
+def test_what_others_leave_in_the_error_queue_hides_nothing(
+    pair: Pair, flavour: str, read: Read, what: str
+) -> None:
+    """A forged record, and an alert, are what is said: neither that there is more, nor an end."""
+    if flavour == "ssl":
+        pytest.skip("its OpenSSL is another")
+    ours, theirs = pair()
+    writer, reader = (theirs, ours) if what == "forged" else (ours, theirs)
+    writer.obj.write(b"data")
+    record = bytearray(writer.outgoing.read())
+    record[-1] ^= 1
+    reader.incoming.write(record)
+    leave_an_error()
+    with pytest.raises(ssl.SSLError) as caught:
+        reader.obj.read(9) if what == "alert" else read(ours, 9)
+    if what == "alert":
+        theirs.flush(ours)
+        leave_an_error()
+        with pytest.raises(ssl.SSLError) as caught:
+            read(ours, 9)
+    assert type(caught.value) is ssl.SSLError
+    assert caught.value.reason != "NO_CIPHER_MATCH"
+    assert ("ALERT" in caught.value.reason) is (what == "alert")
 
 
 def test_half_a_record_at_the_end_is_no_data(pair: Pair) -> None:

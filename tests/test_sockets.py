@@ -26,6 +26,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
+from OpenSSL import SSL
 
 from pinsock import (
     Pin,
@@ -35,6 +36,7 @@ from pinsock import (
     PinnedSocket,
     PinSet,
     _engine,
+    _openssl,
     _socket,
 )
 from tests import certificates, peers
@@ -1236,6 +1238,39 @@ def test_what_is_like_a_socket_is_wrapped_like_one(
         assert sock.gettimeout() == TIMEOUT
         assert sock.fileno() == number
         assert plain.fileno() == -1
+
+
+def test_what_others_leave_in_the_error_queue_ends_no_write(pair: Pair, flavour: str) -> None:
+    """Where a write has to wait it says so, and no more."""
+    if flavour == "ssl":
+        pytest.skip("its OpenSSL is another")
+    ours, theirs = pair()
+    nonsense = SSL.Context(SSL.TLS_METHOD)
+    ours.settimeout(0)
+    while True:
+        assert not _openssl._lib.SSL_CTX_set_cipher_list(nonsense._context, b"no such suite")
+        try:
+            ours.send(b"x" * 1000)
+        except ssl.SSLWantWriteError:
+            break
+    theirs.settimeout(0)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        while theirs.recv(65536):
+            pass
+    assert ours.send(b"x" * 1000) == 1000
+
+
+def test_what_others_leave_in_the_error_queue_hides_no_reset(pair: Pair, flavour: str) -> None:
+    """OpenSSL cannot tell which of the two it was, and so it may be called by the other's name."""
+    if flavour == "ssl":
+        pytest.skip("its OpenSSL is another")
+    ours, theirs = pair(tcp=True)
+    reset(theirs)
+    nonsense = SSL.Context(SSL.TLS_METHOD)
+    assert not _openssl._lib.SSL_CTX_set_cipher_list(nonsense._context, b"no such suite")
+    with pytest.raises(OSError, match=r"reset|no cipher match") as caught:
+        ours.recv(1)
+    assert not isinstance(caught.value, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
 
 
 def test_the_timeout_decides_whether_a_descriptor_blocks(
