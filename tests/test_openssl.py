@@ -489,3 +489,52 @@ def test_files_that_cannot_be_loaded_raise_what_ssl_raises(kind: str, tmp_path: 
             calls[kind](made)
         found.append(failure(caught.value))
     same(*found)
+
+
+# Why a call failed -------------------------------------------------------------------------------
+
+SSL_, SYSCALL, READ, WRITE, GOODBYE = (
+    _openssl.ERROR_SSL,
+    _openssl.ERROR_SYSCALL,
+    _openssl.ERROR_WANT_READ,
+    _openssl.ERROR_WANT_WRITE,
+    _openssl.ERROR_ZERO_RETURN,
+)
+# Entries of the queue: the number of a library above that of a reason (err.h of OpenSSL 3).
+OTHER, ALERT = 4 << 23 | 112, 20 << 23 | 1020
+
+
+@pytest.mark.parametrize(
+    ("first", "queued", "again", "waiting", "code"),
+    [
+        (READ, 0, None, READ, READ),
+        (GOODBYE, 0, None, READ, GOODBYE),
+        (SYSCALL, 0, None, READ, SYSCALL),
+        (SSL_, OTHER, READ, READ, READ),
+        (SSL_, OTHER, WRITE, WRITE, WRITE),
+        (SSL_, OTHER, GOODBYE, READ, GOODBYE),
+        (SSL_, OTHER, SYSCALL, READ, SSL_),
+        # One that has failed for good may have an alert to send, and an alert to tell of.
+        (SSL_, OTHER, WRITE, READ, SSL_),
+        (SSL_, OTHER, READ, WRITE, SSL_),
+        (SSL_, ALERT, GOODBYE, READ, SSL_),
+        # In a handshake, which began with an empty queue.
+        (SSL_, OTHER, None, 0, SSL_),
+    ],
+)
+def test_why_a_call_failed_is_asked_again_when_the_queue_is_empty(
+    monkeypatch: pytest.MonkeyPatch,
+    first: int,
+    queued: int,
+    again: int | None,
+    waiting: int,
+    code: int,
+) -> None:
+    """It is believed if the call only has to wait for its own, or has met a goodbye."""
+    answers = [first, again]
+    monkeypatch.setattr(_openssl, "ssl_get_error", lambda *_: answers.pop(0))
+    monkeypatch.setattr(_openssl, "_last_error", lambda: queued)
+    cause = _openssl.why(_openssl.SSLPointer(object()), -1, waiting)
+    assert cause.code == code
+    assert cause.queued == (queued if code == first else 0)
+    assert answers == ([again] if again is None else [])
