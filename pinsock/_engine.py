@@ -308,6 +308,17 @@ def _shake_hands(pointer: SSLPointer, _memory: object, _size: int) -> int:
     return result
 
 
+def _shut_down(pointer: SSLPointer, _memory: object, _size: int) -> int:
+    """One step of a shutdown, with the results of an ordinary call.
+
+    ``SSL_shutdown`` returns 0 when our close_notify is sent and the peer's has not come; a second
+    call then waits for it.
+    """
+    clear_errors()
+    result = ssl_shutdown(pointer)
+    return result if result else ssl_shutdown(pointer)
+
+
 def _spki_pin(der: bytes) -> Pin:
     # Not Pin.from_certificate, which guesses what it is given: this came from the peer.
     return Pin("spki", "sha256", sha256(_chain.spki(der)).digest())
@@ -722,8 +733,12 @@ class Engine(abc.ABC):
                         if not self._requested:
                             return result
                         break
-                    waiting = ERROR_WANT_WRITE if call is ssl_write else ERROR_WANT_READ
-                    cause = why(self._ssl, result, waiting if self._complete else 0)
+                    waiting = ERROR_WANT_READ
+                    if call is ssl_write:
+                        waiting = ERROR_WANT_WRITE
+                    elif call is _shake_hands or call is _shut_down:
+                        waiting = 0
+                    cause = why(self._ssl, result, waiting)
                     code = cause.code
                     if bios is not None:
                         self._bios = bios.drain()  # an alert, for instance
@@ -1342,18 +1357,8 @@ class Engine(abc.ABC):
             )
         with self._writing:
             self._answer_due = False
-            self._run(self._shut_down, None, 0, "read")
+            self._run(_shut_down, None, 0, "read")
         return None
-
-    def _shut_down(self, pointer: SSLPointer, _memory: object, _size: int) -> int:
-        """One step of a shutdown, with the results of an ordinary call.
-
-        ``SSL_shutdown`` returns 0 when our close_notify is sent and the peer's has not come; a
-        second call then waits for it.
-        """
-        clear_errors()
-        result = ssl_shutdown(pointer)
-        return result if result else ssl_shutdown(pointer)
 
     # What there is to know -----------------------------------------------------------------------
 

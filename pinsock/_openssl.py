@@ -456,8 +456,9 @@ def why(pointer: SSLPointer, result: int, waiting: int) -> Cause:
     queued = _last_error()
     if queued and waiting:
         again = ssl_get_error(pointer, result)
-        # OpenSSL 3 takes an alert for a goodbye, too.
-        if again == waiting or (again == ERROR_ZERO_RETURN and not _is_alert(queued)):
+        # A write behind a goodbye is an error all the same; and OpenSSL 3 takes an alert for one.
+        goodbye = again == ERROR_ZERO_RETURN and waiting == ERROR_WANT_READ
+        if again == waiting or (goodbye and not _is_alert(queued)):
             return Cause(again)
     return Cause(code, queued, result, errno)
 

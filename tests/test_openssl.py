@@ -518,6 +518,7 @@ OTHER, ALERT = 4 << 23 | 112, 20 << 23 | 1020
         (SSL_, OTHER, WRITE, READ, SSL_),
         (SSL_, OTHER, READ, WRITE, SSL_),
         (SSL_, ALERT, GOODBYE, READ, SSL_),
+        (SSL_, OTHER, GOODBYE, WRITE, SSL_),
         # In a handshake, which began with an empty queue.
         (SSL_, OTHER, None, 0, SSL_),
     ],
