@@ -361,7 +361,7 @@ class PinnedSocket(_Pinned, ssl.SSLSocket, _ClearText):
         except OSError as error:
             if error.errno not in _NOT_CONNECTED:
                 raise
-            return False
+            data = b""
         if data:
             reason = "Closed before TLS handshake with data in recv buffer."
             raise make_error(ssl.SSLError, errno.ENOTCONN, reason, reason=reason)
