@@ -259,18 +259,14 @@ def test_pins_of_a_wrap_are_not_lost_in_a_class_that_makes_itself(
     """It would be judged by the context's pins, of which there may be none."""
     context = client(None, tls_version)
     context.sslsocket_class, context.sslobject_class = _Socket, _Object
-    left, right = socket.socketpair()
-    wrap: Callable[..., object] = functools.partial(context.wrap_socket, left)
-    if transport == "bio":
-        wrap = functools.partial(context.wrap_bio, ssl.MemoryBIO(), ssl.MemoryBIO())
-    with left, right:
+    with StdlibServer(CHAIN, tls_version) as server, server.connect() as plain:
+        wrap: Callable[..., object] = functools.partial(context.wrap_socket, plain)
+        if transport == "bio":
+            wrap = functools.partial(context.wrap_bio, ssl.MemoryBIO(), ssl.MemoryBIO())
         for pins in (WRONG, None):
             with pytest.raises(TypeError, match="give the pins to the context"):
                 wrap(server_hostname="localhost", pins=pins)
-    with StdlibServer(CHAIN, tls_version) as server, server.connect() as plain:
-        wrap = functools.partial(context.wrap_socket, plain)
-        if transport == "bio":
-            wrap = functools.partial(context.wrap_bio, ssl.MemoryBIO(), ssl.MemoryBIO())
+        # Without, it is made; of the same socket, which has stayed as it was.
         made = wrap(server_hostname="localhost")
         assert isinstance(made, (_Socket, _Object))
         assert isinstance(made, (pinsock.PinnedSocket, pinsock.PinnedObject))
@@ -879,7 +875,6 @@ def test_a_greeting_in_pieces_can_be_interrupted_by_a_close(
             sock.do_handshake()
         left.sendall(hello[60:])
         real: Callable[..., object] = getattr(_engine, where)
-
         number = sock.fileno()
         reading, writing = os.pipe()
         os.set_blocking(reading, False)

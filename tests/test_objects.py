@@ -14,7 +14,6 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from OpenSSL import SSL
 
 from pinsock import (
     Pin,
@@ -28,6 +27,7 @@ from pinsock import (
 )
 from tests import certificates, peers
 from tests.certificates import make_chain
+from tests.error_queue import leave_an_error, what_is_left
 from tests.peers import MemoryPeer, exchange, shake
 
 #: What is compared: the standard library itself, ours without pins, ours with.
@@ -538,13 +538,6 @@ def test_an_alert_is_no_goodbye_where_openssl_takes_it_for_one(
         assert type(caught.value) is ssl.SSLError
 
 
-def leave_an_error() -> None:
-    """Leave something in OpenSSL's error queue, as others in this thread may."""
-    context = SSL.Context(SSL.TLS_METHOD)
-    assert not _openssl._lib.SSL_CTX_set_cipher_list(context._context, b"there is no such suite")
-    assert _openssl._lib.ERR_peek_error()
-
-
 @readers
 def test_what_others_leave_in_the_error_queue_is_not_ours(
     pair: Pair, flavour: str, read: Read
@@ -572,7 +565,7 @@ def test_what_others_leave_in_the_error_queue_is_not_ours(
             ours.incoming.write_eof()
             with pytest.raises(ssl.SSLEOFError):
                 read(ours, 9)
-            assert not _openssl._lib.ERR_peek_error()
+            assert not what_is_left()
 
 
 @readers
